@@ -56,7 +56,7 @@ class Facts:
 
     provider: str | None = None
     status: int | None = None
-    headers: Mapping[str, str] = field(default=_NO_HEADERS)
+    headers: Mapping[str, str] = field(default_factory=lambda: _NO_HEADERS)
     body: object = None
     name: str | None = None
     message: str | None = None

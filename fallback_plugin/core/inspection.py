@@ -1,0 +1,211 @@
+"""Finding a session again: what its history and status tell after a gap.
+
+An inspection is asked for when the plugin attaches to a session that is already at work, when the event stream
+was interrupted, when a failure came without its turn, when a run ended without a word, and when a dispatch
+stays unconfirmed. Its answer is a picture of one moment, so it is used only by a session that still waits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fallback_plugin.core.actions import Action, InspectSession
+from fallback_plugin.core.activity import watch
+from fallback_plugin.core.classify import classify
+from fallback_plugin.core.events import InspectedMessage, SessionInspected, SessionStatusChanged, UserMessage
+from fallback_plugin.core.failure import Facts, Kind
+from fallback_plugin.core.hop import DISPATCH_TRIES, confirm, dispatch
+from fallback_plugin.core.policy import Rules
+from fallback_plugin.core.record import Attempt, Ending, Held, Partial, Phase, Session, Step, Turn, arm_step, stay
+from fallback_plugin.core.run import begin, complete, on_unattributed_abort
+from fallback_plugin.core.signals import retry_failure
+from fallback_plugin.core.state import adopt_model, begin_turn
+from fallback_plugin.core.verdict import INSPECT_PATIENCE, Again, fail, on_refused, policy_of, refusal, stop
+
+INSPECTIONS = 3
+"""Inspections in a row that may tell nothing before the session is left alone."""
+LONGEST_PATIENCE = 60.0
+"""Seconds between two questions to a host that does not answer, at most."""
+
+
+def inspect(session: Session, now: float) -> Step:
+    """Ask the host what became of the session."""
+    asking = replace(session, phase=Phase.INSPECTING, inspections=session.inspections + 1)
+    return arm_step(asking, now + INSPECT_PATIENCE, InspectSession(session_id=session.session_id))
+
+
+def on_inspection_timer(session: Session, now: float) -> Step:
+    """No answer came: ask again, then leave the session to its host."""
+    if session.inspections < INSPECTIONS:
+        return inspect(session, now)
+
+    return stay(replace(session, phase=Phase.IDLE, held=None, attempt=None, inspections=0))
+
+
+def on_inspected(session: Session, event: SessionInspected, now: float, rules: Rules) -> Step:
+    """The answer came: take up the turn where the host has it."""
+    if not event.found:
+        return Step(session=None)
+
+    if event.user is None:
+        return stay(replace(session, phase=Phase.IDLE, held=None, inspections=0))
+
+    status = event.status
+    held = session.held
+    found = _enter(session, event.user)
+    last = _last_message(found, event)
+    found = _take_up(found, event, last, now, rules)
+    if last is not None and last.message.compaction:
+        return stay(replace(found, compacting=not last.message.completed))
+
+    if status is not None and status.status == "retry":
+        return _fail_retrying(found, held, status, now, rules)
+
+    if status is not None and status.status == "busy":
+        return watch(found, now, rules)
+
+    return _resolve_idle(found, held, last, now, rules)
+
+
+def on_inspected_at_rest(session: Session, event: SessionInspected, now: float, rules: Rules) -> Step:
+    """A stop and an exhaustion hold for their turn; a newer prompt is another one."""
+    if not event.found:
+        return Step(session=None)
+
+    same = session.turn is not None and event.user is not None
+    if event.user is None or (same and session.turn.user.message_id == event.user.message_id):  # type: ignore[union-attr]
+        return stay(session)
+
+    return on_inspected(session, event, now, rules)
+
+
+def _enter(session: Session, user: UserMessage) -> Session:
+    turn = session.turn
+    if turn is None or turn.user.message_id != user.message_id:
+        return begin(session, user)
+
+    return replace(session, turn=replace(turn, user=user, known=True))
+
+
+def _last_message(session: Session, event: SessionInspected) -> InspectedMessage | None:
+    retired = session.turn.retired if session.turn else ()
+    fresh = [message for message in event.assistants if message.message.message_id not in retired]
+    return fresh[-1] if fresh else None
+
+
+def _take_up(
+    session: Session, event: SessionInspected, last: InspectedMessage | None, now: float, rules: Rules
+) -> Session:
+    turn, state = session.turn, session.state
+    route = last.message.route if last else (event.user.route if event.user else None)
+    if state is None and route is not None:
+        state = begin_turn(None, route)
+    elif state is not None and route is not None and state.current_model != route:
+        state = adopt_model(state, route, policy_of(session, rules).chain)
+
+    attempt = Attempt(
+        route=route,
+        last_activity_at=now,
+        is_hop=bool(turn and turn.failures),
+        assistant_id=last.message.message_id if last else None,
+        first_token=bool(last and (last.has_text or last.has_finished_tool)),
+        running_tools=last.running_tools if last else frozenset(),
+        partials=_partials(turn, event),
+    )
+    return replace(session, phase=Phase.RUNNING, state=state, attempt=attempt, held=None, inspections=0)
+
+
+def _partials(turn: Turn | None, event: SessionInspected) -> tuple[Partial, ...]:
+    retired = turn.retired if turn else ()
+    return tuple(
+        Partial(
+            message_id=found.message.message_id,
+            has_text=found.has_text,
+            has_finished_tool=found.has_finished_tool,
+            tail_parts=found.tail_parts,
+        )
+        for found in event.assistants
+        if found.message.message_id not in retired and found.message.finish in (None, "unknown")
+    )
+
+
+def _fail_retrying(session: Session, held: Held | None, status: SessionStatusChanged, now: float, rules: Rules) -> Step:
+    if held is not None and held.ending is Ending.ABORT:
+        return fail(session, held.failure, now, rules, ending=Ending.ABORT)
+
+    failure = retry_failure(status.facts or Facts(), now, policy_of(session, rules))
+    return fail(session, failure, now, rules, ending=Ending.ABORT)
+
+
+def _resolve_idle(session: Session, held: Held | None, last: InspectedMessage | None, now: float, rules: Rules) -> Step:
+    message = last.message if last else None
+    if message is not None and message.error is not None:
+        failure = classify(message.error, now=now, rules=policy_of(session, rules).classifier)
+        if failure.kind is Kind.ABORTED:
+            return on_unattributed_abort(session, now, rules, ending=Ending.ENDED)
+
+        return fail(session, failure, now, rules, ending=Ending.ENDED)
+
+    if message is not None and message.completed and message.finish is not None:
+        return complete(session)
+
+    if held is not None and held.ending is not Ending.ABORT:
+        return fail(session, held.failure, now, rules, ending=held.ending)
+
+    if held is not None or message is None:
+        return stay(replace(session, phase=Phase.IDLE, attempt=None))
+
+    if session.attempt is not None and session.attempt.is_hop:
+        return on_unattributed_abort(session, now, rules, ending=Ending.ENDED)
+
+    return stop(session)
+
+
+def on_dispatch_timer(session: Session, now: float) -> Step:
+    """Nothing was seen of the dispatch: make it again where nobody answered, else ask what became of it."""
+    hop = session.hop
+    if hop is None:
+        return stay(session)
+
+    if hop.unavailable:
+        return dispatch(session, now)
+
+    asking = replace(session, inspections=session.inspections + 1)
+    patience = min(INSPECT_PATIENCE * 2**session.inspections, LONGEST_PATIENCE)
+    return arm_step(asking, now + patience, InspectSession(session_id=session.session_id))
+
+
+def on_dispatch_inspected(session: Session, event: SessionInspected, now: float, rules: Rules) -> Step:
+    """A dispatch that showed nothing: has the host begun, is it still busy, or was the prompt lost?"""
+    if not event.found:
+        return Step(session=None)
+
+    hop = session.hop
+    if hop is None or event.user is None:
+        return stay(session)
+
+    last = _last_message(session, event)
+    if last is not None:
+        return _take_up_dispatched(session, event, last, now, rules)
+
+    busy = event.status is not None and event.status.status != "idle"
+    if hop.dispatch_tries < DISPATCH_TRIES:
+        return dispatch(session, now)
+
+    failure = refusal("the host accepts the turn and does not run it")
+    ending = Ending.ABORT if busy else Ending.ENDED
+    return on_refused(session, failure, now, rules, again=Again.NEVER, ending=ending)
+
+
+def _take_up_dispatched(
+    session: Session, event: SessionInspected, last: InspectedMessage, now: float, rules: Rules
+) -> Step:
+    """A new run is there: ours, or one that the host or another process began."""
+    hop = session.hop
+    taken = _take_up(session, event, last, now, rules)
+    actions: tuple[Action, ...] = ()
+    if hop is not None and taken.attempt is not None and last.message.route == hop.plan.new_model:
+        taken, actions = confirm(taken, taken.attempt)
+
+    step = on_inspected(replace(taken, hop=None), event, now, rules)
+    return replace(step, actions=(*actions, *step.actions))

@@ -1,0 +1,238 @@
+"""The session machine: host events in, actions out.
+
+Theory of operation
+===================
+
+One `Session` record per host session holds all that is known of it. `step(session, event, now, rules)` returns
+the next record and what to do. It is pure: no I/O, no clock, no chance; the runtime carries the actions out,
+and their results come back as events. A record is in one of eight phases:
+
+    IDLE         no turn is under way, as far as the host has said
+    RUNNING      the host works on a turn; one attempt is at work, or about to be
+    SETTLING     the host looks idle and has not said how the run ended; a moment's patience
+    INSPECTING   the host's history was asked for, to find a turn again or to learn how it ended
+    ENDING       a hop is claimed; the failed run is being ended, or dies by itself
+    DISPATCHING  the turn was sent to its next model, which has not been seen to answer
+    EXHAUSTED    every model has failed; said once; the host is kept from asking on
+    STOPPED      the user stopped the turn
+
+        IDLE ──user message──► RUNNING ──failure──► ENDING ──run over──► DISPATCHING ──first sign──► RUNNING
+          ▲                     │  │ ▲                 │                     │ refused: ENDING again
+          └──────answered───────┘  │ └─sign of life    └─no model left─► EXHAUSTED ──user message──► RUNNING
+                                   └─idle─► SETTLING ─patience over─► INSPECTING ─► any of them
+
+Four rules keep it right:
+
+1. *Only a running attempt can fail*, and an attempt runs only after its own assistant message was seen. One
+   failure is told by up to six events (session.error, session.status, message.updated, three idles), in any
+   order, late, twice or never. The first that proves it moves the session out of RUNNING in the same step, with
+   the plan made and committed; the others find ENDING or DISPATCHING, where they can at most say that the old
+   run is over. Messages that the turn is done with are `retired`: what they say later is stale.
+2. *An idle ends nothing by itself.* The host goes idle between an error and its message, and when a side job
+   ends. It counts only as the end of a run that was aborted, or that has shown its finish.
+3. *A stop is final.* STOPPED and EXHAUSTED are left only by a new user message.
+4. *Every wait has an end.* A session has one timer; setting it voids the one before. Whatever event is lost, the
+   timer leads on, by asking the host where it would have to guess.
+
+`TRANSITIONS` is the machine: for each kind of event, what each phase does. A cell that is missing ignores the
+event and leaves the record as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from fallback_plugin.core import activity, handover, hop, inspection, run, signals, verdict
+from fallback_plugin.core.actions import InspectSession
+from fallback_plugin.core.events import (
+    AbortReturned,
+    AssistantMessage,
+    DispatchReturned,
+    Event,
+    MessageRemoved,
+    MessageUpdated,
+    PartDeltaReceived,
+    PartUpdated,
+    SessionCompacted,
+    SessionCreated,
+    SessionDeleted,
+    SessionErrored,
+    SessionIdled,
+    SessionInspected,
+    SessionStatusChanged,
+    TimerElapsed,
+    TurnStopped,
+    UserMessage,
+)
+from fallback_plugin.core.policy import Rules
+from fallback_plugin.core.record import HOP_PHASES, Phase, Session, Step, arm_step, stay
+
+Handler = Callable[[Session, Any, float, Rules], Step]
+
+_IDLE, _RUNNING, _SETTLING, _INSPECTING = Phase.IDLE, Phase.RUNNING, Phase.SETTLING, Phase.INSPECTING
+_ENDING, _DISPATCHING, _EXHAUSTED, _STOPPED = Phase.ENDING, Phase.DISPATCHING, Phase.EXHAUSTED, Phase.STOPPED
+
+
+def _user(session: Session, event: MessageUpdated, now: float, rules: Rules) -> Step:
+    message = event.message
+    return run.on_user_message(session, message) if isinstance(message, UserMessage) else stay(session)
+
+
+def _user_in_hop(session: Session, event: MessageUpdated, now: float, rules: Rules) -> Step:
+    message = event.message
+    return run.on_user_message_in_hop(session, message, now) if isinstance(message, UserMessage) else stay(session)
+
+
+def _assistant(session: Session, event: MessageUpdated, now: float, rules: Rules) -> Step:
+    message = event.message
+    if not isinstance(message, AssistantMessage):
+        return stay(session)
+
+    return run.on_assistant_message(session, message, now, rules)
+
+
+def _assistant_in_ending(session: Session, event: MessageUpdated, now: float, rules: Rules) -> Step:
+    message = event.message
+    if not isinstance(message, AssistantMessage):
+        return stay(session)
+
+    return handover.on_message_in_ending(session, message, now, rules)
+
+
+def _assistant_in_dispatch(session: Session, event: MessageUpdated, now: float, rules: Rules) -> Step:
+    message = event.message
+    if not isinstance(message, AssistantMessage):
+        return stay(session)
+
+    return handover.on_message_in_dispatch(session, message, now, rules)
+
+
+def _idle_status_in_ending(session: Session, event: SessionStatusChanged, now: float, rules: Rules) -> Step:
+    return hop.on_idled_in_hop(session, now) if event.status == "idle" else stay(session)
+
+
+def _created(session: Session, event: SessionCreated, now: float, rules: Rules) -> Step:
+    return stay(replace(session, parent_id=event.parent_id or session.parent_id))
+
+
+def _compacted(session: Session, event: SessionCompacted, now: float, rules: Rules) -> Step:
+    return signals.on_session_compacted(session)
+
+
+def _deleted(session: Session, event: SessionDeleted, now: float, rules: Rules) -> Step:
+    return Step(session=None)
+
+
+_EVERY_PHASE = tuple(Phase)
+_OPEN = (_IDLE, _RUNNING, _SETTLING, _INSPECTING)
+_AT_WORK = (_RUNNING, _SETTLING, _INSPECTING)
+
+
+def _row(*cells: tuple[tuple[Phase, ...], Handler]) -> Mapping[Phase, Handler]:
+    return {phase: handler for phases, handler in cells for phase in phases}
+
+
+TRANSITIONS: Mapping[type, Mapping[Phase, Handler]] = {
+    UserMessage: _row(
+        ((*_OPEN, _EXHAUSTED, _STOPPED), _user),
+        ((_ENDING, _DISPATCHING), _user_in_hop),
+    ),
+    AssistantMessage: _row(
+        (_OPEN, _assistant),
+        ((_ENDING,), _assistant_in_ending),
+        ((_DISPATCHING,), _assistant_in_dispatch),
+    ),
+    PartUpdated: _row(
+        ((*_AT_WORK, _ENDING), lambda session, event, now, rules: activity.on_part(session, event, now)),
+    ),
+    PartDeltaReceived: _row(
+        ((*_AT_WORK, _ENDING), lambda session, event, now, rules: activity.on_delta(session, event, now)),
+    ),
+    SessionErrored: _row(
+        (_AT_WORK, signals.on_session_error),
+        ((_IDLE,), signals.on_session_error_unknown),
+        ((_DISPATCHING,), signals.on_session_error_in_dispatch),
+    ),
+    SessionStatusChanged: _row(
+        (_AT_WORK, signals.on_session_status),
+        ((_IDLE,), signals.on_status_unknown),
+        ((_ENDING,), _idle_status_in_ending),
+        ((_EXHAUSTED,), lambda session, event, now, rules: signals.on_exhausted_status(session, event, now)),
+    ),
+    SessionIdled: _row(
+        ((_RUNNING,), lambda session, event, now, rules: signals.on_session_idle(session, now)),
+        ((_ENDING,), lambda session, event, now, rules: hop.on_idled_in_hop(session, now)),
+    ),
+    MessageRemoved: _row(
+        (_EVERY_PHASE, lambda session, event, now, rules: signals.on_message_removed(session, event, now)),
+    ),
+    SessionCreated: _row((_EVERY_PHASE, _created)),
+    SessionDeleted: _row((_EVERY_PHASE, _deleted)),
+    SessionCompacted: _row((_EVERY_PHASE, _compacted)),
+    TurnStopped: _row(
+        (_EVERY_PHASE, lambda session, event, now, rules: signals.on_turn_stopped(session, now)),
+    ),
+    AbortReturned: _row(
+        (
+            (_ENDING, _EXHAUSTED),
+            lambda session, event, now, rules: hop.on_abort_returned(session, event.succeeded, now),
+        ),
+    ),
+    DispatchReturned: _row(((_DISPATCHING,), handover.on_dispatch_returned)),
+    TimerElapsed: _row(
+        ((_RUNNING,), lambda session, event, now, rules: activity.on_watch_timer(session, now, rules)),
+        ((_SETTLING,), lambda session, event, now, rules: inspection.inspect(session, now)),
+        ((_INSPECTING,), lambda session, event, now, rules: inspection.on_inspection_timer(session, now)),
+        ((_ENDING,), lambda session, event, now, rules: hop.on_ending_timer(session, now)),
+        ((_DISPATCHING,), lambda session, event, now, rules: inspection.on_dispatch_timer(session, now)),
+        ((_EXHAUSTED,), lambda session, event, now, rules: verdict.on_exhausted_retry(session, now)),
+    ),
+    SessionInspected: _row(
+        ((_IDLE, _INSPECTING), inspection.on_inspected),
+        ((_DISPATCHING,), inspection.on_dispatch_inspected),
+        ((_EXHAUSTED, _STOPPED), inspection.on_inspected_at_rest),
+    ),
+}
+
+
+def kind_of(event: Event) -> type:
+    """The row of `TRANSITIONS` for an event; message.updated has one per role."""
+    return type(event.message) if isinstance(event, MessageUpdated) else type(event)
+
+
+def step(session: Session, event: Event, now: float, rules: Rules) -> Step:
+    """Move one session by one event.
+
+    Args:
+        session: the record; for a session never heard of, a new one.
+        event: what happened.
+        now: monotonic seconds.
+        rules: the policies in force.
+
+    Returns:
+        The next record, None if the session is to be forgotten, and the actions to carry out, in order.
+    """
+    if isinstance(event, TimerElapsed) and event.timer != session.timer:
+        return stay(session)
+
+    if isinstance(event, AbortReturned) and event.generation != session.generation:
+        return stay(session)
+
+    handler = TRANSITIONS[kind_of(event)].get(session.phase)
+    return handler(session, event, now, rules) if handler else stay(session)
+
+
+def attach(session: Session, now: float) -> Step:
+    """Take up a session again: one that was at work before we came, or whose events were missed.
+
+    A session at rest stays so until the answer shows a turn that it does not know.
+    """
+    if session.phase in _AT_WORK:
+        return inspection.inspect(replace(session, inspections=0), now)
+
+    if session.phase in HOP_PHASES:
+        return arm_step(session, now)
+
+    return Step(session=session, actions=(InspectSession(session_id=session.session_id),))

@@ -1,0 +1,297 @@
+"""FallbackPlugin: the only place where decisions meet the clock and the host.
+
+An event is judged at once, without awaiting, by the pure session machine; what it decides is carried out by
+tasks whose results come back as events. So the events of a session are handled in the order in which they
+arrive, and no two handlers can both hold its advance.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+import anyio
+from anyio.abc import TaskGroup
+
+from fallback_plugin.core import session as machine
+from fallback_plugin.core.actions import AbortRun, Action, Announce, DispatchTurn, InspectSession, SetTimer
+from fallback_plugin.core.events import (
+    AbortReturned,
+    DispatchReturned,
+    Event,
+    MessageUpdated,
+    PartDeltaReceived,
+    PartUpdated,
+    SessionDeleted,
+    SessionErrored,
+    SessionInspected,
+    TimerElapsed,
+)
+from fallback_plugin.core.policy import Rules
+from fallback_plugin.core.record import HOP_PHASES, RESTING_PHASES, Phase, Session, Step
+from fallback_plugin.errors import FallbackPluginError
+from fallback_plugin.runtime.host import Host
+from fallback_plugin.runtime.observe import Observer, toast_for
+from fallback_plugin.runtime.timers import Timers
+
+logger = logging.getLogger("fallback_plugin")
+
+SWEEP_PERIOD = 300.0
+SESSION_AGE = 12 * 3600.0
+"""Seconds of rest after which a session's record is dropped; 30 min lost live ones (K28, omo #6579)."""
+SESSION_COUNT = 250_000
+"""Records kept at most; the ones longest at rest go first."""
+
+_OPENS_NO_RECORD = (PartUpdated, PartDeltaReceived, SessionDeleted, TimerElapsed, AbortReturned, DispatchReturned)
+
+
+class FallbackPlugin:
+    """Carries the turns of one host on to the next model when a provider fails.
+
+    Use it as an async context manager, and hand it every event of the host:
+
+        async with FallbackPlugin(host, rules) as plugin:
+            plugin.handle(event)
+
+    Args:
+        host: what carries the actions out.
+        rules: the policies in force; `reload` replaces them.
+        observer: called with every notice; must not block.
+
+    Attributes:
+        retry_in_flight: ids of the sessions whose advance is claimed and not yet seen to run.
+        sessions: the records, by session id. Read only.
+    """
+
+    def __init__(self, host: Host, rules: Rules, *, observer: Observer | None = None) -> None:
+        self.retry_in_flight: set[str] = set()
+        self.sessions: dict[str, Session] = {}
+        self._host = host
+        self._rules = rules
+        self._observer = observer
+        self._touched: dict[str, float] = {}
+        self._timers = Timers(self._on_timer)
+        self._tasks: TaskGroup | None = None
+        self._stack = AsyncExitStack()
+        self._settled = anyio.Event()
+
+    async def __aenter__(self) -> Self:
+        self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
+        self._tasks.start_soon(self._timers.run)
+        self._tasks.start_soon(self._sweep)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._tasks is not None:
+            self._tasks.cancel_scope.cancel()
+
+        await self._stack.__aexit__(kind, error, trace)
+        self._tasks = None
+
+    def on_message_updated(self, event: MessageUpdated) -> None:
+        """Handle message.updated: one of the two events that report a failure."""
+        self.handle(event)
+
+    def on_session_error(self, event: SessionErrored) -> None:
+        """Handle session.error: the other one. Only one of them advances the chain."""
+        self.handle(event)
+
+    def handle(self, event: Event, now: float | None = None) -> None:
+        """Judge one event and set going what it leads to. Never raises for what an event holds.
+
+        Args:
+            event: the event.
+            now: the event loop's seconds, if the caller has just read them.
+        """
+        session_id = event.session_id
+        session = self.sessions.get(session_id)
+        if session is None:
+            if isinstance(event, _OPENS_NO_RECORD):
+                return
+
+            session = Session(session_id=session_id)
+
+        now = anyio.current_time() if now is None else now
+        step = machine.step(session, event, now, self._rules)
+        if step.session is not session or step.actions:
+            self._apply(session_id, step, now)
+
+    def catch_up(self, at_work: Iterable[str]) -> None:
+        """At the start and after a gap in the event stream: ask the host about every session that matters.
+
+        Args:
+            at_work: ids of the sessions that the host says are not idle; those that the plugin thinks at work
+                are asked about as well.
+        """
+        now = anyio.current_time()
+        expected = [key for key, session in self.sessions.items() if session.phase not in RESTING_PHASES]
+        for session_id in dict.fromkeys([*at_work, *expected]):
+            session = self.sessions.get(session_id) or Session(session_id=session_id)
+            self._apply(session_id, machine.attach(session, now), now)
+
+    def reload(self, rules: Rules) -> None:
+        """Put other policies in force, from the next decision on."""
+        self._rules = rules
+
+    async def drain(self, patience: float) -> bool:
+        """Wait for the hops under way to be seen to run.
+
+        Args:
+            patience: seconds to wait at most.
+
+        Returns:
+            Whether none is left under way.
+        """
+        with anyio.move_on_after(patience):
+            while self.retry_in_flight:
+                self._settled = anyio.Event()
+                await self._settled.wait()
+
+        return not self.retry_in_flight
+
+    def _on_timer(self, session_id: str, timer: int) -> None:
+        self.handle(TimerElapsed(session_id=session_id, timer=timer))
+
+    def _apply(self, session_id: str, step: Step, now: float) -> None:
+        session = step.session
+        if session is None:
+            self._forget(session_id)
+        else:
+            self.sessions[session_id] = session
+            self._touched[session_id] = now
+            self._mark_in_flight(session_id, in_flight=session.phase in HOP_PHASES)
+
+        for action in step.actions:
+            self._carry_out(action, now)
+
+    def _mark_in_flight(self, session_id: str, *, in_flight: bool) -> None:
+        if in_flight:
+            self.retry_in_flight.add(session_id)
+        elif session_id in self.retry_in_flight:
+            self.retry_in_flight.discard(session_id)
+            self._settled.set()
+
+    def _forget(self, session_id: str) -> None:
+        self.sessions.pop(session_id, None)
+        self._touched.pop(session_id, None)
+        self._mark_in_flight(session_id, in_flight=False)
+
+    def _carry_out(self, action: Action, now: float) -> None:
+        if isinstance(action, SetTimer):
+            self._timers.set(action.session_id, action.timer, action.at)
+        elif isinstance(action, Announce):
+            self._announce(action, now)
+        elif isinstance(action, AbortRun):
+            self._start(lambda: self._abort(action))
+        elif isinstance(action, DispatchTurn):
+            self._start(lambda: self._dispatch(action))
+        else:
+            self._start(lambda: self._inspect(action))
+
+    def _start(self, call: Callable[[], object]) -> None:
+        if self._tasks is None:
+            message = "FallbackPlugin is not running; use it as an async context manager"
+            raise FallbackPluginError(message)
+
+        self._tasks.start_soon(call)  # type: ignore[arg-type]
+
+    def _announce(self, notice: Announce, now: float) -> None:
+        if self._observer is not None:
+            self._observer(notice, now)
+
+        session = self.sessions.get(notice.session_id)
+        agent = session.turn.user.agent if session and session.turn else None
+        if notice.toast and self._rules.policy(agent).notify_on_fallback:
+            self._start(lambda: self._show(notice, now))
+
+    def _is_current(self, session_id: str, generation: int) -> bool:
+        session = self.sessions.get(session_id)
+        return session is not None and session.generation == generation
+
+    async def _abort(self, action: AbortRun) -> None:
+        session = self.sessions.get(action.session_id)
+        if session is None or session.generation != action.generation or session.phase is Phase.RUNNING:
+            return
+
+        succeeded = await self._guard("abort", self._host.abort, action.session_id)
+        self.handle(AbortReturned(session_id=action.session_id, generation=action.generation, succeeded=succeeded))
+
+    async def _dispatch(self, action: DispatchTurn) -> None:
+        session = self.sessions.get(action.session_id)
+        if session is None or session.generation != action.generation or session.phase is not Phase.DISPATCHING:
+            return
+
+        answers: list[DispatchReturned] = []
+
+        async def send(turn: DispatchTurn) -> None:
+            answers.append(await self._host.dispatch(turn))
+
+        if await self._guard("dispatch", send, action):
+            self.handle(answers[0])
+            return
+
+        self.handle(
+            DispatchReturned(
+                session_id=action.session_id,
+                generation=action.generation,
+                outcome="unavailable",
+                reason="the host did not answer the dispatch",
+            )
+        )
+
+    async def _inspect(self, action: InspectSession) -> None:
+        found: list[SessionInspected] = []
+
+        async def ask(session_id: str) -> None:
+            found.append(await self._host.inspect(session_id))
+
+        if await self._guard("inspect", ask, action.session_id):
+            self.handle(found[0])
+
+    async def _show(self, notice: Announce, now: float) -> None:
+        await self._guard("toast", self._host.show, toast_for(notice, now))
+
+    async def _guard(self, what: str, call: Callable[..., Awaitable[None]], *arguments: object) -> bool:
+        """Whether a host call went well; what it raises is its failure, not ours."""
+        try:
+            await call(*arguments)
+        except Exception as error:  # noqa: BLE001 - a host adapter's bug must not end the plugin
+            logger.warning("%s failed: %s", what, type(error).__name__)
+            return False
+
+        return True
+
+    async def _sweep(self) -> None:
+        while True:
+            await anyio.sleep(SWEEP_PERIOD)
+            self.sweep(anyio.current_time())
+
+    def sweep(self, now: float) -> int:
+        """Drop the records of sessions long at rest, and the oldest of too many (S21, X13).
+
+        Returns:
+            How many were dropped.
+        """
+        resting = [
+            (touched, session_id)
+            for session_id, touched in self._touched.items()
+            if self.sessions[session_id].phase in RESTING_PHASES
+        ]
+        surplus = len(self.sessions) - SESSION_COUNT
+        dropped = 0
+        for touched, session_id in sorted(resting):
+            if now - touched < SESSION_AGE and dropped >= surplus:
+                break
+
+            self._forget(session_id)
+            dropped += 1
+
+        return dropped

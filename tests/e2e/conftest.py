@@ -1,0 +1,196 @@
+"""The real OpenCode server and a scripted provider, one pair for all tests of a process.
+
+A test takes `scene` (and `provider` to script it) and gets an agent and three models of its own:
+
+    async def test_something(scene, provider):
+        provider.script(scene.primary, Fail(429))
+        conversation = await scene.conversation()
+        await conversation.prompt("say hi")
+
+The agent's chain is scene.primary, scene.second, scene.third; `scene.names` has an agent without a chain and one that
+asks before it runs a command. Whoever needs a server with another configuration takes `opencode_binary` and starts one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+
+from fallback_plugin.core.policy import Policy, Rules
+from fallback_plugin.hosts.opencode.attachment import Attachment
+from fallback_plugin.hosts.opencode.client import OpenCodeClient
+from fallback_plugin.testing.opencode import OpenCodeServer, find_opencode, opencode_config
+from fallback_plugin.testing.opencode_scene import Scene, SceneNames, route
+from fallback_plugin.testing.provider import FaultyProvider
+
+PACKAGE = Path(__file__).parent / "opencode"
+NODE_MODULES = PACKAGE / "node_modules"
+SCENES = 120
+_INSTALL_SECONDS = 300
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.e2e)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend():
+    """One event loop for the session, as the server is shared by all of its tests."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def opencode_binary():
+    """The pinned OpenCode, installed by npm where it is not there yet."""
+    with _lock(PACKAGE / ".cache" / "install.lock"):
+        if "FALLBACK_PLUGIN_OPENCODE" not in os.environ and not _is_installed():
+            _install()
+
+    return find_opencode([NODE_MODULES])
+
+
+@pytest.fixture(scope="session")
+def provider():
+    """The scripted provider, in a thread of its own so that a busy test can't distort its clock."""
+    with FaultyProvider() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def scene_names():
+    """The names of all scenes that the shared server knows."""
+    return [SceneNames(f"a{number}") for number in range(1, SCENES + 1)]
+
+
+@pytest.fixture(scope="session")
+async def opencode(opencode_binary, provider, scene_names):
+    """The shared server; its first turn, which takes seconds, is over."""
+    config = opencode_config(
+        provider.base_url,
+        agents=[agent for names in scene_names for agent in names.agents],
+        models=[model for names in scene_names for model in names.models],
+    )
+    async with OpenCodeServer(opencode_binary, config=config) as server:
+        async with Scene.open(server, provider, scene_names[0]) as scene:
+            warm = await scene.conversation(agent=scene.names.bare_agent)
+            await warm.prompt("warm up")
+            await warm.wait_until_answered()
+
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _unused_names(scene_names):
+    return iter(scene_names)
+
+
+@pytest.fixture
+async def scene(opencode, provider, _unused_names):
+    """An agent with a chain of models that no other test uses, see `fallback_plugin.testing.opencode_scene`."""
+    names = next(_unused_names, None)
+    assert names is not None, f"more than {SCENES} scenes in one process: raise SCENES"
+    async with Scene.open(opencode, provider, names) as opened:
+        yield opened
+
+
+def _is_installed():
+    """Whether node_modules holds what the lock file says: npm leaves a copy of it there when it is done."""
+    done = NODE_MODULES / ".package-lock.json"
+
+    return done.is_file() and done.stat().st_mtime >= (PACKAGE / "package-lock.json").stat().st_mtime
+
+
+def _install():
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.fail(
+            "the e2e tests need npm to install the pinned OpenCode (or FALLBACK_PLUGIN_OPENCODE)", pytrace=False
+        )
+
+    done = subprocess.run(
+        [npm, "ci"], cwd=PACKAGE, capture_output=True, text=True, timeout=_INSTALL_SECONDS, check=False
+    )
+    if done.returncode:
+        pytest.fail(f"npm ci in {PACKAGE} failed:\n{done.stderr[-2000:]}", pytrace=False)
+
+    # npm keeps the time of an unchanged tree, and the next run would install again.
+    (NODE_MODULES / ".package-lock.json").touch()
+
+
+@contextmanager
+def _lock(path):
+    """Let one process at a time install, as each xdist worker has its own session."""
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture
+async def attach(opencode, scene):
+    """Attach the plugin to the shared server with a policy for the scene's agents; gives the attachment's notices.
+
+    await attach(timeout_seconds=1.0) starts it and returns when it reads events. Every keyword is a field of `Policy`;
+    the chain is the scene's unless one is given.
+    """
+    async with AsyncExitStack() as stack:
+
+        async def start(**limits):
+            policy = Policy(**{"chain": tuple(route(model) for model in scene.names.models), **limits})
+            rules = Rules(agents={agent.name: policy for agent in scene.names.agents})
+            return await stack.enter_async_context(attached(opencode.url, rules))
+
+        yield start
+
+
+@asynccontextmanager
+async def attached(url, rules):
+    """The plugin at work on a server; gives what it announced, and its attachment."""
+    client = OpenCodeClient(url)
+    notices = Notices()
+    attachment = Attachment(client, rules, observer=lambda notice, now: notices.append(notice))
+    notices.attachment = attachment
+    stop, ready = anyio.Event(), anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: attachment.run(stop, on_ready=ready.set))
+        with anyio.fail_after(10):
+            await ready.wait()
+
+        try:
+            yield notices
+        finally:
+            stop.set()
+    await client.close()
+
+
+class Notices(list):
+    """What the plugin announced, in order."""
+
+    attachment = None
+
+    @property
+    def client(self):
+        return self.attachment._client
+
+    def of(self, session):
+        """The types of a session's notices."""
+        return [notice.notice.value for notice in self if notice.session_id == session]
+
+    async def wait_for(self, kind, *, session, timeout=20.0):
+        """The first notice of a kind about a session."""
+        with anyio.fail_after(timeout):
+            while True:
+                for notice in self:
+                    if notice.notice.value == kind and notice.session_id == session:
+                        return notice
+
+                await anyio.sleep(0.02)
