@@ -1,0 +1,23 @@
+"""The command line: `fallback-plugin VERB`, one file per verb."""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """Run the command line."""
+    # Verbs bring their libraries; naming the package must not.
+    import typer  # noqa: PLC0415
+
+    from fallback_plugin.cli.attach import attach_command  # noqa: PLC0415
+    from fallback_plugin.cli.check import check_command  # noqa: PLC0415
+
+    app = typer.Typer(
+        name="fallback-plugin",
+        help="Carry an agent's turn on to the next model when its provider fails.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    app.command("attach")(attach_command)
+    app.command("check")(check_command)
+    app()

@@ -15,7 +15,7 @@ from typing import cast
 MAX_CHARS = 16 * 1024
 """Characters of foreign text that are looked at (issue B)."""
 
-_MAX_STARTS = 4
+_MAX_STARTS = 3
 _DECODER = json.JSONDecoder(strict=False)
 _JSON_START = re.compile(r"\{|\[(?=\s{0,8}[\[{\"])")
 _LAX_FIELD = re.compile(
@@ -33,6 +33,11 @@ def clip(text: str | bytes | bytearray) -> str:
         return text[:MAX_CHARS]
 
     return bytes(text[:MAX_CHARS]).decode("utf-8", "replace")
+
+
+def words(text: str) -> frozenset[str]:
+    """The blank-separated words of a table."""
+    return frozenset(text.split())
 
 
 def squeeze(text: str) -> str:
@@ -68,7 +73,7 @@ def read_text(text: str) -> tuple[list[object], str]:
     words = " ".join(rest)
     if fields := lax_fields(words):
         values.append(fields)
-        words = words[: _lax_start(words)] or words
+        words = words[: max(words.find("{"), 0)]
 
     return values, words.strip()
 
@@ -116,10 +121,6 @@ def lax_fields(text: str) -> dict[str, object]:
             break
 
     return fields
-
-
-def _lax_start(text: str) -> int:
-    return max(text.find("{"), 0)
 
 
 def _number(text: str) -> float | int:

@@ -12,13 +12,44 @@ MAX_DELAY = 31 * 86400.0
 """No hint keeps a route out for longer (issue B)."""
 
 _UNITS: dict[str, float] = {
-    "ms": 0.001, "msec": 0.001, "msecs": 0.001, "millis": 0.001, "millisecond": 0.001, "milliseconds": 0.001, "毫秒": 0.001,
-    "s": 1, "sec": 1, "secs": 1, "second": 1, "seconds": 1, "秒": 1, "秒钟": 1,
-    "m": 60, "min": 60, "mins": 60, "minute": 60, "minutes": 60, "分": 60, "分钟": 60,
-    "h": 3600, "hr": 3600, "hrs": 3600, "hour": 3600, "hours": 3600, "小时": 3600, "个小时": 3600,
-    "d": 86400, "day": 86400, "days": 86400, "天": 86400,
-    "w": 604800, "wk": 604800, "week": 604800, "weeks": 604800, "周": 604800,
-}  # fmt: skip
+    "ms": 0.001,
+    "msec": 0.001,
+    "msecs": 0.001,
+    "millis": 0.001,
+    "millisecond": 0.001,
+    "milliseconds": 0.001,
+    "毫秒": 0.001,
+    "s": 1,
+    "sec": 1,
+    "secs": 1,
+    "second": 1,
+    "seconds": 1,
+    "秒": 1,
+    "秒钟": 1,
+    "m": 60,
+    "min": 60,
+    "mins": 60,
+    "minute": 60,
+    "minutes": 60,
+    "分": 60,
+    "分钟": 60,
+    "h": 3600,
+    "hr": 3600,
+    "hrs": 3600,
+    "hour": 3600,
+    "hours": 3600,
+    "小时": 3600,
+    "个小时": 3600,
+    "d": 86400,
+    "day": 86400,
+    "days": 86400,
+    "天": 86400,
+    "w": 604800,
+    "wk": 604800,
+    "week": 604800,
+    "weeks": 604800,
+    "周": 604800,
+}
 _UNIT = (
     r"(?:milliseconds?|msecs?|millis|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d|weeks?|wk|w"
     r"|毫秒|秒钟|秒|分钟|分|个小时|小时|天|周)"
@@ -30,17 +61,29 @@ DURATION = rf"{_AMOUNT}\s{{0,2}}{_UNIT}(?![a-z])(?:[ ,]{{0,2}}(?:and )?{_AMOUNT}
 
 _CLOCK = re.compile(r"(\d+):(\d\d):(\d\d)(?:\.\d{1,9})?\Z")
 _ISO = re.compile(
-    r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})[t ]{1,2}(\d{1,2}):(\d\d)(?::(\d\d)(\.\d{1,9})?)?\s?(z\b|utc|gmt|[+-]\d\d:?\d\d)?",
+    r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})[t ]{1,2}(\d{1,2}):(\d\d)(?::(\d\d)(\.\d{1,9})?)?"
+    r"\s?(z\b|utc|gmt|[+-]\d\d:?\d\d)?"
 )
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_MONTH = r"(?:(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}\.? (\d{1,2})(?:st|nd|rd|th)?,? (?:(20\d\d),? )?(?:at )?)?"
+_MONTH = rf"(?:({'|'.join(_MONTHS)})[a-z]{{0,6}}\.? (\d{{1,2}})(?:st|nd|rd|th)?,? (?:(20\d\d),? )?(?:at )?)?"
 _HOUR = r"(\d{1,2})(?::(\d\d))?(?::\d\d)? ?([ap]m)?"
 _ZONE = r"(?: ?\(([a-z0-9_+\-/]{1,40})\)| (utc|gmt|pst|pdt|pt|est|edt|cst|cet|cest|z)\b)"
-WALL_TIME = re.compile(rf"(?:resets?|until|again|available|renews?|back|重置)(?: at| on| by| after)?:? {_MONTH}{_HOUR}{_ZONE}")
+WALL_TIME = re.compile(
+    rf"(?:resets?|until|again|available|renews?|back|重置)(?: at| on| by| after)?:? {_MONTH}{_HOUR}{_ZONE}"
+)
 _ZONE_NAMES = {
-    "utc": "UTC", "gmt": "UTC", "z": "UTC", "pst": "America/Los_Angeles", "pdt": "America/Los_Angeles", "pt": "America/Los_Angeles",
-    "est": "America/New_York", "edt": "America/New_York", "cst": "America/Chicago", "cet": "Europe/Berlin", "cest": "Europe/Berlin",
-}  # fmt: skip
+    "utc": "UTC",
+    "gmt": "UTC",
+    "z": "UTC",
+    "pst": "America/Los_Angeles",
+    "pdt": "America/Los_Angeles",
+    "pt": "America/Los_Angeles",
+    "est": "America/New_York",
+    "edt": "America/New_York",
+    "cst": "America/Chicago",
+    "cet": "Europe/Berlin",
+    "cest": "Europe/Berlin",
+}
 
 
 def seconds(text: str) -> float | None:
@@ -63,7 +106,7 @@ def plain_number(text: str) -> float | None:
 
 
 def clock_seconds(text: str) -> float | None:
-    """ "hh:mm:ss" as seconds."""
+    """A clock of hours, minutes and seconds ("01:30:00"), in seconds."""
     found = _CLOCK.match(text.strip()[:24])
     if found is None:
         return None

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import cast
 
-from fallback_plugin.core.bodies import MAX_CHARS, clip, read_text, squeeze
+from fallback_plugin.core.bodies import MAX_CHARS, clip, read_text, squeeze, words
 from fallback_plugin.core.failure import Facts
+from fallback_plugin.core.statuses import telling_status
 
 MAX_LAYERS = 5
 """Layers of JSON inside JSON text that are unwrapped (issue B)."""
@@ -25,49 +26,43 @@ _MAX_NODES = 400
 _MAX_CHILDREN = 48
 _MAX_PAIRS = 4096
 
-_TEXT_FIELDS = frozenset(
+_TEXT_FIELDS = words(
     "message msg error errors errormessage errormsg errmsg detail details description errordescription title raw body"
     " responsebody responsetext text cause hint statusmsg statusmessage statustext reason info explanation failedreason"
-    " usermessage localizedmessage errorinfo data result response upstreamerror providererror lasterror".split()
+    " usermessage localizedmessage errorinfo data result response upstreamerror providererror lasterror"
 )
-_CODE_FIELDS = frozenset(
+_CODE_FIELDS = words(
     "code type status reason errorcode errcode errno errortype errtype name kind error statuscode httpcode"
     " httpstatuscode rawstatuscode httpstatus quotaid subcode innercode limittype limitname ratelimittype"
-    " xerrorcode errorname category basecode ret retcode providercode upstreamcode syscall".split()
+    " xerrorcode errorname category basecode ret retcode providercode upstreamcode syscall"
 ) | {"__type", "type_"}
-_STATUS_FIELDS = frozenset(
-    "code status statuscode httpcode httpstatuscode rawstatuscode httpstatus errorcode upstreamstatus".split()
+_STATUS_FIELDS = words(
+    "code status statuscode httpcode httpstatuscode rawstatuscode httpstatus errorcode upstreamstatus"
 )
-_HEADER_FIELDS = frozenset("headers httpheaders responseheaders".split())
-_CLOSED_FIELDS = frozenset(
+_HEADER_FIELDS = words("headers httpheaders responseheaders")
+_CLOSED_FIELDS = words(
     "messages input prompt choices content contents request requestbody requestbodyvalues failedgeneration tools parts"
-    " usage failedargs arguments output candidates userid requestid query variables env".split()
+    " usage failedargs arguments output candidates userid requestid query variables env"
 )
 _KNOWN_FIELDS = _TEXT_FIELDS | _CODE_FIELDS | _HEADER_FIELDS
 _HINT_WORDS = ("retry", "reset", "wait", "delay", "cooldown", "estimatedtime", "renew", "unlock", "available", "until")
-_UPSTREAM_FIELDS = frozenset("providername upstreamprovider upstreamerror providererror upstreamstatus".split())
+_UPSTREAM_FIELDS = words("providername upstreamprovider upstreamerror providererror upstreamstatus")
 _WORD_EDGE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+")
 _CODE_SHAPE = re.compile(r"[A-Za-z0-9_.:@#/\- ]{1,100}\Z")
-_STATUS_TEXT = re.compile(
-    r"(?:\bhttp(?:/[\d.]{1,3})?(?: (?:status|error))?(?: code)?|\bstatus(?:[ _]?code)?|\bstatuscode|\bcode|\berror(?: code)?|\bapi error|\breturned|\breceived)"
-    r"[\"']?\s{0,2}(?:is|was)?[:=(\[ ]{0,3}[\"']?([45]\d\d)(?![\d.,]?\d)(?! (?:rows|lines|tokens|times|items|files))\b"
-    r"|^[\"'(\[]{0,2}([45]\d\d)(?=[\])\"':, -]|$)(?! (?:rows|lines|tokens|times|items|files|requests))"
-    r"|[\[(]([45]\d\d)[\])]"
-    r"|\b(?:error|failed|response|request|exception): ([45]\d\d) "
-    r"|\b([45]\d\d) (?:too many|bad gateway|bad request|service unavail|internal server|gateway time|unauthorized|forbidden|payment req|not found|request time|unprocessable)"
+_SPOKEN_CODE = re.compile(
+    r"\b(?:[A-Z][A-Za-z0-9]{3,60}(?:Error|Exception)|[A-Za-z]{2,24}(?:_[A-Za-z]{2,24}){1,5}|E[A-Z]{4,16})\b"
 )
-_REASON_PHRASES: tuple[tuple[str, int], ...] = (
-    ("too many requests", 429),
-    ("bad gateway", 502),
-    ("service unavailable", 503),
-    ("gateway timeout", 504),
-    ("gateway time-out", 504),
-    ("internal server error", 500),
-    ("payment required", 402),
-)
-_SPOKEN_CODE = re.compile(r"\b(?:[A-Z][A-Za-z0-9]{3,60}(?:Error|Exception)|[A-Za-z]{2,24}(?:_[A-Za-z]{2,24}){1,5}|E[A-Z]{4,16})\b")
-_TELLING = frozenset({401, 402, 403, 404, 408, 410, 413, 422, 429, 498, 499, 503, 504, 529})
 _MAX_FIELDS = 48
+_MAX_CLOSE = 1400
+_HEAD = 700
+_TAIL = 160
+_MAX_WINDOWS = 4
+_TELLING_WORDS = (
+    *("quota", "rate limit", "usage limit", "balance", "credits", "exceeded", "exhausted", "too many", "余额"),
+    *("context length", "context window", "too long", "上下文", "overloaded", "capacity", "unavailable"),
+    *("api key", "timed out", "does not exist", "not found", "status code"),
+)
+"""Words whose surroundings are read even in the middle of a long text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +77,8 @@ class Evidence:
         spoken: words of the text that are shaped like codes ("insufficient_quota", "ThrottlingException").
         names: error names of the host or SDK.
         headers: lower-case names; those of the response before those quoted in the body.
-        text: all error text, squeezed (see `bodies.squeeze`).
+        text: the error text, squeezed (see `bodies.squeeze`) and of a long one the telling parts.
+        sentence: the error text as it was given, for the user's own patterns.
         words: codes and names spelt as words, for rules that read both.
         hints: (folded field name, value, holder) of fields that may say when to come back; fields with an
             equal holder stood side by side.
@@ -99,6 +95,7 @@ class Evidence:
     names: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     text: str = ""
+    sentence: str = ""
     words: str = ""
     hints: tuple[tuple[str, object, int], ...] = ()
     structured: bool = False
@@ -122,9 +119,9 @@ def gather(facts: Facts) -> Evidence:
     names = (facts.name,) if isinstance(facts.name, str) and facts.name.strip() else ()
     sentence = heap.sentence()
     spoken = tuple(islice((found.group() for found in _SPOKEN_CODE.finditer(sentence[:4000])), 16))
-    text = squeeze(sentence)
+    text = excerpt(squeeze(sentence))
     outer = facts.status if isinstance(facts.status, int) and not isinstance(facts.status, bool) else None
-    status = _telling_status(outer, heap.statuses, text)
+    status = telling_status(outer, heap.statuses, text)
     return Evidence(
         provider=facts.provider.lower() if isinstance(facts.provider, str) else "",
         status=status,
@@ -134,12 +131,28 @@ def gather(facts: Facts) -> Evidence:
         names=tuple(name[:120] for name in names),
         headers=heap.headers,
         text=text,
+        sentence=sentence,
         words=" ; ".join(spell(code) for code in (*heap.codes, *(name[:120] for name in names))),
         hints=tuple(heap.hints),
         structured=outer is not None or bool(names) or heap.structured,
         upstream=heap.upstream,
         aborted=heap.aborted,
     )
+
+
+def excerpt(text: str) -> str:
+    """Of a long text the beginning, the end and what stands around words that errors use.
+
+    An error message is short; a long one quotes a page, a prompt or a trace, and reading all of that as
+    closely as a message would cost milliseconds and find chance words.
+    """
+    if len(text) <= _MAX_CLOSE:
+        return text
+
+    middle = text[_HEAD:-_TAIL]
+    starts = (middle.find(word) for word in _TELLING_WORDS)
+    around = sorted({max(start - 60, 0) // 60 * 60 for start in starts if start >= 0})[:_MAX_WINDOWS]
+    return " … ".join([text[:_HEAD], *(middle[start : start + 180] for start in around), text[-_TAIL:]])
 
 
 def fold(name: str) -> str:
@@ -152,48 +165,21 @@ def spell(code: str) -> str:
     return " ".join(part for part in _WORD_EDGE.split(code) if part).lower()
 
 
-def status_in_text(text: str) -> int | None:
-    """An HTTP status named as such in error text; numbers that merely occur are not one (K24).
-
-    Args:
-        text: squeezed error text.
-
-    Returns:
-        The first status of 400 to 599, or None.
-    """
-    found = _STATUS_TEXT.search(text)
-    if found is not None:
-        return int(next(group for group in found.groups() if group))
-
-    head = text[:200]
-    for phrase, status in _REASON_PHRASES:
-        if phrase in head:
-            return status
-
-    return None
-
-
-def _telling_status(outer: int | None, inner: Iterable[int], text: str) -> int | None:
-    """Wrappers answer 200, 400 or 5xx for anything; the status they quote then says more."""
-    if outer is not None and outer >= 400 and outer not in {400, 500, 502}:
-        return outer
-
-    quoted = list(inner)
-    named = status_in_text(text)
-    telling = [status for status in (named, *quoted) if status in _TELLING]
-    if telling:
-        return telling[-1]
-
-    if outer is not None and outer >= 400:
-        return 400 if outer >= 500 and 400 in quoted else outer
-
-    return quoted[-1] if quoted else named
-
-
 class _Heap:
     """The growing pile of evidence during one walk; lives inside `gather` only."""
 
-    __slots__ = ("aborted", "budget", "codes", "headers", "hints", "nodes", "statuses", "structured", "texts", "upstream")
+    __slots__ = (
+        "aborted",
+        "budget",
+        "codes",
+        "headers",
+        "hints",
+        "nodes",
+        "statuses",
+        "structured",
+        "texts",
+        "upstream",
+    )
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -239,9 +225,8 @@ class _Heap:
 
         values, sentence = read_text(text)
         self.texts.append(sentence)
-        for value in values:
-            self.structured = self.structured or isinstance(value, dict)
-            queue.append((value, layer + 1))
+        self.structured = self.structured or any(isinstance(value, dict) for value in values)
+        queue.extend((value, layer + 1) for value in values)
 
     def _take_object(self, value: dict[object, object], layer: int, queue: deque[tuple[object, int]]) -> None:
         self.structured = self.structured or bool(value)

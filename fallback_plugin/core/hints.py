@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, timedelta, timezone, tzinfo
 
+from fallback_plugin.core.bodies import words
 from fallback_plugin.core.durations import (
     DURATION,
     MAX_DELAY,
@@ -30,42 +31,57 @@ from fallback_plugin.core.evidence import Evidence
 HOST_BACKOFF_SECONDS = 35.0
 """OpenCode's own backoff never exceeds 30 s (its session/retry.ts); a later `next` repeats what the provider said."""
 
-_RELATIVE_MS = frozenset(
-    "retryafterms retryinms resetinms resetafterms delayms retrydelayms waitms waittimems cooldownms msbeforenext".split()
+_RELATIVE_MS = words(
+    "retryafterms retryinms resetinms resetafterms delayms retrydelayms waitms waittimems cooldownms msbeforenext"
 )
-_RELATIVE = frozenset(
+_RELATIVE = words(
     "retryafter retryafterseconds retryaftersecs retryaftersec retryin retryinseconds retrydelay retrydelayseconds"
-    " resetsinseconds resetinseconds resetinsec resetafter resetafterseconds resetsin resetin resetseconds waitseconds waittime"
-    " waitfor wait retrywait cooldown cooldownseconds secondsuntilreset timeuntilreset resetdelay quotaresetdelay"
-    " estimatedtime availablein retryafters timetoreset".split()
+    " resetsinseconds resetinseconds resetinsec resetafter resetafterseconds resetsin resetin resetseconds"
+    " waitseconds waittime waitfor wait retrywait cooldown cooldownseconds secondsuntilreset timeuntilreset"
+    " resetdelay quotaresetdelay estimatedtime availablein retryafters timetoreset"
 )
-_ABSOLUTE = frozenset(
+_ABSOLUTE = words(
     "resetsat resetat resettime resettimestamp resetsattimestamp quotaresettimestamp quotaresetsat nextresettime"
     " nextretryat retryat availableat unlocksat renewsat cooldownuntil blockeduntil retryaftertimestamp nextreset"
-    " nextavailableat resetdate nextresetdate retryuntil limitresetsat".split()
+    " nextavailableat resetdate nextresetdate retryuntil limitresetsat"
 )
 _SHANGHAI = timezone(timedelta(hours=8))
 _SHANGHAI_PROVIDERS = ("zai", "z.ai", "z-ai", "zhipu", "bigmodel", "glm")
 _LEAD = (
-    r"(?:try(?:ing)?(?: it| this| your request)? again|retry(?:ing)?(?: your request| the request| request)?|come back|resets?"
-    r"|reset_in|available(?: again)?|refresh(?:es)?|renews?|wait(?:ing)?|cool(?:ing)? ?down|cooldown|retry[-_ ]?after|retry[-_ ]?delay|restored"
-    r"|replenish(?:es|ed)?|unlock(?:s|ed)?|delay)"
+    r"(?:try(?:ing)?(?: it| this| your request)? again|retry(?:ing)?(?: your request| the request| request)?|come back"
+    r"|resets?|reset_in|available(?: again)?|refresh(?:es)?|renews?|wait(?:ing)?|cool(?:ing)? ?down|cooldown|restored"
+    r"|retry[-_ ]?after|retry[-_ ]?delay|replenish(?:es|ed)?|unlock(?:s|ed)?|delay)"
 )
-_STATED = re.compile(
-    rf"{_LEAD}[\"':=]{{0,3}}\s?(?:(?:in|after|for|is|at least|about|around|approximately|another|up to|time|:|=|~|\()[\"']?\s?){{0,4}}[\"']?({DURATION})"
+_LINK = (
+    r"[\"':=]{0,3}\s?"
+    r"(?:(?:in|after|for|is|at least|about|around|approximately|another|up to|time|:|=|~|\()[\"']?\s?){0,4}[\"']?"
 )
-_BARE = re.compile(r"retry[-_ ]?(?:after|in|delay)(?:[-_ ]?(?:seconds|secs))?[\"']?\s?[:=]\s?[\"']?(\d{1,9}(?:\.\d{1,9})?)(?![\d.]|\s?[a-z])")
-_MILLISECONDS = re.compile(r"(?:delay|wait|retry[-_]?after|retry[-_]?in|reset[-_]?in|reset[-_]?after)[-_]?ms[\"']?\s?[:=]\s?[\"']?(\d{1,12})")
+_DATE = (
+    r"(\d{4}[-/]\d{1,2}[-/]\d{1,2}[t ]{1,2}\d{1,2}:\d\d(?::\d\d(?:\.\d{1,9})?)?"
+    r"\s?(?:z\b|utc|gmt|[+-]\d\d:?\d\d)?)"
+)
+_STATED = re.compile(rf"{_LEAD}{_LINK}({DURATION})")
+_BARE = re.compile(
+    r"retry[-_ ]?(?:after|in|delay)(?:[-_ ]?(?:seconds|secs))?[\"']?\s?[:=]\s?[\"']?"
+    r"(\d{1,9}(?:\.\d{1,9})?)(?![\d.]|\s?[a-z])"
+)
+_MILLISECONDS = re.compile(
+    r"(?:delay|wait|retry[-_]?after|retry[-_]?in|reset[-_]?in|reset[-_]?after)[-_]?ms[\"']?\s?[:=]\s?[\"']?(\d{1,12})"
+)
 _CHINESE = re.compile(rf"({DURATION})\s?(?:后|之后|以后)")
 _CHINESE_WAIT = re.compile(rf"(?:请等待|请在|等待|请于)\s?({DURATION})")
 _ARTICLE = re.compile(rf"{_LEAD} in an? (minute|hour|day|week)\b")
 _PIPED = re.compile(r"(?:limit|quota|reached|exceeded|exhausted)[a-z ]{0,20}\|(\d{10,13})\b")
 _MOMENT = re.compile(
-    r"(?:reset|again|until|available|retry|after|renew|unlock|重置|恢复|刷新|解除)[a-z ]{0,16}[:=]?\s?[\"'(（]?(\d{4}[-/]\d{1,2}[-/]\d{1,2}[t ]{1,2}\d{1,2}:\d\d(?::\d\d(?:\.\d{1,9})?)?\s?(?:z\b|utc|gmt|[+-]\d\d:?\d\d)?)"
+    r"(?:reset|again|until|available|retry|after|renew|unlock|access|重置|恢复|刷新|解除)"
+    r"[a-z ]{0,16}[:=]?\s?[\"'(\uff08]?" + _DATE
 )
 _CHINESE_MOMENT = re.compile(r"(\d{4}-\d{1,2}-\d{1,2} \d{1,2}:\d\d:\d\d)\s?(?:后|重置|恢复|刷新|解除|之后)")
 _EPOCH_TEXT = re.compile(r"(?:resets?|retry)[-_ ]?(?:at|after)[\"']?\s?[:=]?\s?[\"']?(\d{10}|\d{13})\b")
-_TEXT_MARKS = ("retry", "again", "reset", "wait", "delay", "cool", "avail", "|", "refresh", "renew", "unlock", "until", "restored", "replenish", "后", "重置", "恢复", "等待")
+_TEXT_MARKS = (
+    *("retry", "again", "reset", "wait", "delay", "cool", "avail", "|", "refresh", "renew", "unlock", "until"),
+    *("restored", "replenish", "access", "后", "重置", "恢复", "等待"),
+)
 _DAILY_RESETS: tuple[tuple[str, tuple[str, ...], tuple[str, ...], str], ...] = (
     # ai.google.dev/gemini-api/docs/rate-limits: requests per day reset at midnight Pacific time
     ("google", ("google", "gemini", "vertex"), ("perday", "per day"), "America/Los_Angeles"),
@@ -112,7 +128,13 @@ def _from_headers(headers: Mapping[str, str], wall: float) -> Iterator[float]:
         if number is not None and number >= 0:
             yield number / 1000
 
-    for name in ("retry-after", "x-retry-after", "x-ratelimit-retry-after", "x-should-retry-after", "retry-after-seconds"):
+    for name in (
+        "retry-after",
+        "x-retry-after",
+        "x-ratelimit-retry-after",
+        "x-should-retry-after",
+        "retry-after-seconds",
+    ):
         delay = _any_delay(headers.get(name, ""), wall)
         if delay is not None:
             yield delay

@@ -75,8 +75,9 @@ def opencode_config(
         context: tokens of context that each model claims.
     """
     limit = {"context": context, "output": 4_000}
+    sight = {"input": ["text", "image"], "output": ["text"]}
     known = {
-        name: {"name": name, "tool_call": True, "attachment": True, "limit": limit}
+        name: {"name": name, "tool_call": True, "attachment": True, "modalities": sight, "limit": limit}
         for name in ("default", "title", *models)
     }
     options = {"baseURL": base_url, "apiKey": "x"}

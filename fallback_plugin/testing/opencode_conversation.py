@@ -47,7 +47,7 @@ class Conversation:
     @property
     def events(self) -> list[SeenEvent]:
         """What the server has told about this session."""
-        return [event for event in list(self.scene.events) if event.session == self.id]
+        return self.scene.events_of(self.id)
 
     async def prompt(
         self,
@@ -174,6 +174,10 @@ class Conversation:
         except TimeoutError:
             raise TimeoutError(f"no answer in {timeout} s; history: {await self.history()}") from None
 
+        return await self.answers()
+
+    async def answers(self) -> list[str]:
+        """Give what assistants have said, oldest first; messages without text are left out."""
         return [text for role, text in await self.history() if role == "assistant" and text]
 
     async def _is_quiet(self, quiet: float) -> bool:

@@ -91,6 +91,7 @@ class Scene:
         self.names = names
         self.events: list[SeenEvent] = []
         """Everything the server has told since the scene was opened, of all sessions."""
+        self._by_session: dict[str, list[SeenEvent]] = {}
         self._following = anyio.Event()
 
     @classmethod
@@ -140,6 +141,14 @@ class Scene:
         """The second fallback."""
         return self.names.models[2]
 
+    def events_of(self, session: str) -> list[SeenEvent]:
+        """Give what the server has told about one session.
+
+        Args:
+            session: the session's id.
+        """
+        return list(self._by_session.get(session, ()))
+
     async def conversation(self, *, agent: str | None = None, parent: str | None = None) -> Conversation:
         """Start a new session.
 
@@ -166,6 +175,8 @@ class Scene:
                 if not received.data:
                     continue
 
-                event = json.loads(received.data)
-                self.events.append(SeenEvent(at=time.monotonic(), type=event["type"], properties=event["properties"]))
+                told = json.loads(received.data)
+                event = SeenEvent(at=time.monotonic(), type=told["type"], properties=told["properties"])
+                self.events.append(event)
+                self._by_session.setdefault(event.session, []).append(event)
                 self._following.set()

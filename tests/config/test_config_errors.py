@@ -243,6 +243,7 @@ def test_wrong_values_in_json(text, expected):
         ('{"a": "x\n"}', "f:1:9: invalid control character"),
         ('{"a": "\\x"}', "f:1:8: invalid \\escape"),
         ('{"a": 1 /* x }', "f:1:9: a comment that is not closed"),
+        ("{} /*/", "f:1:4: a comment that is not closed"),
         # A comment and a trailing comma before the fault must not move it.
         ('{ // one\n  /* two\n */ "a": [1,\n ],\n  "b": tru\n}', 'f:5:8: expected a value, found "t"'),
         ("[" * 100_000, "f:1:1: nested too deeply"),

@@ -95,7 +95,8 @@ def test_no_text_breaks_the_json_scanner_and_valid_json_passes_unchanged(text):
     except ValueError:
         return
 
-    assert json.loads(plain_json(text)) == value
+    # As text, because NaN is not equal to itself.
+    assert repr(json.loads(plain_json(text))) == repr(value)
 
 
 BARE_KEYS = st.text(st.sampled_from("ab-_1"), min_size=1, max_size=3)
@@ -246,8 +247,8 @@ def test_a_repeated_json_key_is_told_with_its_later_place():
     ],
 )
 def test_toml_places(text, path, key, value):
-    tomllib.loads(text)
     places = toml_places(text)
+    assert set(places.values) == {each for each, _ in paths(tomllib.loads(text))}
     assert (places.keys[path], places.values[path]) == (key, value)
 
 

@@ -157,7 +157,7 @@ async def attached(url, rules):
     """The plugin at work on a server; gives what it announced, and its attachment."""
     client = OpenCodeClient(url)
     notices = Notices()
-    attachment = Attachment(client, rules, observer=lambda notice, now: notices.append(notice))
+    attachment = Attachment(client, lambda config: rules, observer=lambda notice, now: notices.append(notice))
     notices.attachment = attachment
     stop, ready = anyio.Event(), anyio.Event()
     async with anyio.create_task_group() as tasks:

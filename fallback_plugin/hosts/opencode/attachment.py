@@ -80,12 +80,15 @@ def _shape(path: str) -> str:
     return "/".join("{}" if part.startswith("{") else part for part in path.split("/"))
 
 
+RulesMaker = Callable[[object], Rules]
+
+
 class Attachment:
     """One plugin on one server.
 
     Args:
         client: calls to the server.
-        rules: the policies in force at the start.
+        rules_of: makes the policies out of the server's own configuration (the JSON of GET /config).
         observer: called with every notice.
         on_line: called with what the attachment itself has to say (connected, lost, back).
 
@@ -97,7 +100,7 @@ class Attachment:
     def __init__(
         self,
         client: OpenCodeClient,
-        rules: Rules,
+        rules_of: RulesMaker,
         *,
         observer: Observer | None = None,
         on_line: Callable[[str], None] = lambda line: None,
@@ -105,7 +108,9 @@ class Attachment:
         self.counts: Counter[str] = Counter()
         self._client = client
         self._host = OpenCodeHost(client)
-        self.plugin = FallbackPlugin(self._host, rules, observer=observer)
+        self._rules_of = rules_of
+        self._host_config: object = {}
+        self.plugin = FallbackPlugin(self._host, Rules(), observer=observer)
         self._on_line = on_line
         self._last_id: str | None = None
 
@@ -116,11 +121,25 @@ class Attachment:
             stop: set it to end the run.
             on_ready: called once, when events are being read and sessions at work were found.
         """
+        await self._read_host_config()
         async with self.plugin, anyio.create_task_group() as tasks:
             tasks.start_soon(self._follow, on_ready)
             await stop.wait()
             await self.plugin.drain(DRAIN_PATIENCE)
             tasks.cancel_scope.cancel()
+
+    def reload(self, rules_of: RulesMaker) -> None:
+        """Put another configuration in force, from the next decision on."""
+        self._rules_of = rules_of
+        self.plugin.reload(rules_of(self._host_config))
+
+    async def _read_host_config(self) -> None:
+        try:
+            self._host_config = await self._client.get("/config")
+        except HostError as error:
+            self._on_line(f"the server's own configuration is not known: {error}")
+
+        self.plugin.reload(self._rules_of(self._host_config))
 
     async def _follow(self, on_ready: Callable[[], None]) -> None:
         pause = FIRST_PAUSE
@@ -145,6 +164,7 @@ class Attachment:
         """Find the sessions at work: at the start, and after a gap in the events."""
         if again:
             self._on_line("the event stream is back")
+            await self._read_host_config()
 
         try:
             at_work = await self._host.sessions_at_work()

@@ -1,0 +1,5 @@
+"""`python -m fallback_plugin` is `fallback-plugin`."""
+
+from fallback_plugin.cli import main
+
+main()
