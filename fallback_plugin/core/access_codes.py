@@ -16,7 +16,7 @@ _KIMI = "platform.moonshot.ai/docs/api/chat#error-codes"
 _OPENCODE = "opencode packages/opencode/src/provider/error.ts, session/message-v2.ts"
 _ZEN = "opencode packages/console/app/src/routes/zen/util/error.ts"
 _NEW_API = "QuantumNous/new-api types/error.go"
-_PYTHON = "names of the SDKs' exceptions; hosts.md section 3"
+_PYTHON = "names of the Python SDKs' exceptions"
 _NODE = "nodejs.org/api/errors.html, undici docs/api/Errors.md"
 _AI_SDK = "ai-sdk.dev/docs/reference/ai-sdk-errors"
 

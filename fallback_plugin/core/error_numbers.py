@@ -80,12 +80,13 @@ NUMBER_ROWS: tuple[NumberRow, ...] = (
     ),
     NumberRow(kind=Kind.SERVER_ERROR, family=_ZAI, codes=("1200", "1230"), source=_ZAI_SOURCE),
     NumberRow(kind=Kind.NETWORK, family=_ZAI, codes=("1234",), source=_ZAI_SOURCE),
+    NumberRow(kind=Kind.QUOTA_EXHAUSTED, family=_MINIMAX, codes=("2056",), source=_MINIMAX_SOURCE, anywhere=True),
+    # 1008 is also how WebSockets say "policy violation", so only MiniMax may say it
     NumberRow(
         kind=Kind.QUOTA_EXHAUSTED,
         family=_MINIMAX,
         codes=("1008", "1028", "1030"),
         source=_MINIMAX_SOURCE,
-        anywhere=True,
     ),
     NumberRow(kind=Kind.RATE_LIMIT, family=_MINIMAX, codes=("1002", "1039", "1041", "2045"), source=_MINIMAX_SOURCE),
     NumberRow(kind=Kind.TIMEOUT, family=_MINIMAX, codes=("1001",), source=_MINIMAX_SOURCE),

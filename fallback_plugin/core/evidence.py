@@ -52,6 +52,7 @@ _CODE_SHAPE = re.compile(r"[A-Za-z0-9_.:@#/\- ]{1,100}\Z")
 _SPOKEN_CODE = re.compile(
     r"\b(?:[A-Z][A-Za-z0-9]{3,60}(?:Error|Exception)|[A-Za-z]{2,24}(?:_[A-Za-z]{2,24}){1,5}|E[A-Z]{4,16})\b"
 )
+_HOST_RETRY_NAMES = ("session.status retry", "session.status.retry", "session.status")
 _MAX_FIELDS = 48
 _MAX_CLOSE = 1400
 _HEAD = 700
@@ -85,6 +86,7 @@ class Evidence:
         structured: whether anything but loose text was given.
         upstream: whether an aggregator quotes the provider behind it.
         aborted: whether an isAbort flag was set.
+        retryable: whether the host holds that trying again helps.
     """
 
     provider: str = ""
@@ -101,6 +103,7 @@ class Evidence:
     structured: bool = False
     upstream: bool = False
     aborted: bool = False
+    retryable: bool = False
 
 
 def gather(facts: Facts) -> Evidence:
@@ -137,6 +140,7 @@ def gather(facts: Facts) -> Evidence:
         structured=outer is not None or bool(names) or heap.structured,
         upstream=heap.upstream,
         aborted=heap.aborted,
+        retryable=heap.retryable or any(name in _HOST_RETRY_NAMES for name in names),
     )
 
 
@@ -175,6 +179,7 @@ class _Heap:
         "headers",
         "hints",
         "nodes",
+        "retryable",
         "statuses",
         "structured",
         "texts",
@@ -190,6 +195,7 @@ class _Heap:
         self.structured = False
         self.upstream = False
         self.aborted = False
+        self.retryable = False
         self.nodes = 0
         self.budget = MAX_CHARS
 
@@ -244,9 +250,9 @@ class _Heap:
     def _take_field(
         self, name: str, item: str | float, layer: int, holder: int, queue: deque[tuple[object, int]]
     ) -> None:
-        if name == "isabort":
-            self.aborted = self.aborted or item is True
         if isinstance(item, bool):
+            self.aborted = self.aborted or (item and name == "isabort")
+            self.retryable = self.retryable or (item and name in {"isretryable", "retryable"})
             return
 
         if name in _UPSTREAM_FIELDS or (name == "raw" and item):

@@ -1,7 +1,7 @@
 """What a Python exception says about a failure, without importing any SDK.
 
 Every agent framework wraps its provider's error in its own and keeps the original as an attribute, a cause or a
-context. Statuses, headers and bodies sit under a handful of names (hosts.md section 3). The chain is walked from
+context. Statuses, headers and bodies sit under a handful of names. The chain is walked from
 the outside in, at most `MAX_DEPTH` links, and the first of each is taken. Attributes of foreign objects may be
 properties that raise; such an attribute is not there.
 """
@@ -25,7 +25,7 @@ _PLAIN_NAMES = frozenset(
     {"Exception", "BaseException", "RuntimeError", "ValueError", "ExceptionGroup", "BaseExceptionGroup", "OSError"}
 )
 _INVENTED_STATUS = frozenset({"APIConnectionError", "APITimeoutError", "Timeout"})
-"""litellm gives these a status of 500 or 408 though nothing was answered (hosts.md section 3)."""
+"""litellm gives these a status of 500 or 408 though nothing was answered."""
 
 
 def read_failure(
@@ -162,7 +162,7 @@ def _plain(headers: object) -> dict[str, str] | None:
 
 
 def _boto(response: object, name: str) -> object:
-    """botocore's ClientError keeps a plain dict as its response."""
+    """The response of botocore's ClientError is a plain dict."""
     if not isinstance(response, dict):
         return None
 
@@ -175,14 +175,8 @@ def _bodies(link: BaseException) -> Iterator[object]:
     if isinstance(response, dict):
         yield cast("object", response)
 
-    for holder, name in (
-        (link, "body"),
-        (link, "details"),
-        (link, "response_json"),
-        (link, "error"),
-        (response, "text"),
-    ):
-        value = _attribute(holder, name)
+    own = (_attribute(link, name) for name in ("body", "details", "response_json", "error"))
+    for value in (*own, _attribute(cast("object", response), "text")):
         if isinstance(value, (dict, list, str, bytes)) and value:
             yield cast("object", value)
 

@@ -150,9 +150,7 @@ def _entry(code: str) -> _Entry | None:
 
 def _from_code(entry: _Entry) -> Verdict:
     row, code = entry
-    return Verdict(
-        kind=row.kind, reason=f"code {code}: {_named(row.kind)}", falls_back=row.falls_back, scope=row.scope
-    )
+    return Verdict(kind=row.kind, reason=f"code {code}: {_named(row.kind)}", falls_back=row.falls_back, scope=row.scope)
 
 
 def _named(kind: Kind) -> str:

@@ -17,7 +17,7 @@ _COPILOT = "github.com/microsoft/vscode-copilot-chat, chatMLFetcher.ts"
 _CODEX = "openai/codex codex-rs/core/src/error.rs"
 _NEW_API = "QuantumNous/new-api types/error.go"
 _LITELLM = "docs.litellm.ai/docs/exception_mapping"
-_PYTHON = "names of the SDKs' exceptions; hosts.md section 3"
+_PYTHON = "names of the Python SDKs' exceptions"
 
 LIMIT_CODES: tuple[CodeRow, ...] = (
     CodeRow(

@@ -15,7 +15,7 @@ _ARK = "volcengine.com/docs/82379/1299023"
 _OPENCODE = "opencode packages/opencode/src/provider/error.ts, session/message-v2.ts"
 _COPILOT = "github.com/microsoft/vscode-copilot-chat, chatMLFetcher.ts"
 _LITELLM = "docs.litellm.ai/docs/exception_mapping"
-_PYTHON = "names of the SDKs' exceptions; hosts.md section 3"
+_PYTHON = "names of the Python SDKs' exceptions"
 _NODE = "nodejs.org/api/errors.html, undici docs/api/Errors.md"
 _AI_SDK = "ai-sdk.dev/docs/reference/ai-sdk-errors"
 

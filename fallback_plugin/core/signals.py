@@ -65,15 +65,15 @@ def on_session_error_unknown(session: Session, event: SessionErrored, now: float
 def on_session_error_in_dispatch(session: Session, event: SessionErrored, now: float, rules: Rules) -> Step:
     """An error before the new model's message: an echo of the old run, or the host can't use the model.
 
-    An echo says what the failure of this hop said, or that the run was aborted.
+    An echo says what the failure of this hop said, or that the run was aborted; it does not name the new model.
     """
     hop = session.hop
     if hop is None:
         return stay(session)
 
     failure = classify(event.facts, now=now, rules=policy_of(session, rules).classifier)
-    is_echo = failure.kind in (Kind.ABORTED, hop.failure.kind)
-    if is_echo:
+    names_model = hop.plan.new_model in (event.facts.message or "")
+    if failure.kind in (Kind.ABORTED, hop.failure.kind) and not names_model:
         return stay(session)
 
     # Whatever the host could not do with this model, another one may be able to.

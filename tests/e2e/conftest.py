@@ -19,6 +19,7 @@ import shutil
 import subprocess
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import anyio
 import pytest
@@ -194,3 +195,64 @@ class Notices(list):
                         return notice
 
                 await anyio.sleep(0.02)
+
+
+@pytest.fixture
+def proxied(opencode):
+    """Opens a proxy in front of the shared server, whose connections a test can cut."""
+    return lambda: proxy_to(urlsplit(opencode.url).port)
+
+
+class Proxy:
+    """Passes bytes on; `cut` ends every open connection, as a broken network would."""
+
+    def __init__(self, port):
+        self._target = port
+        self._scope = anyio.CancelScope()
+        self._open = set()
+        self.port = 0
+        self.accepting = True
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    def cut(self):
+        for scope in list(self._open):
+            scope.cancel()
+
+    async def _serve(self, client):
+        if not self.accepting:
+            await client.aclose()
+            return
+
+        with anyio.CancelScope() as scope:
+            self._open.add(scope)
+            try:
+                async with client, await anyio.connect_tcp("127.0.0.1", self._target) as server:
+                    async with anyio.create_task_group() as tasks:
+                        tasks.start_soon(_pump, client, server, tasks.cancel_scope)
+                        tasks.start_soon(_pump, server, client, tasks.cancel_scope)
+            finally:
+                self._open.discard(scope)
+
+
+async def _pump(source, sink, scope):
+    try:
+        async for data in source:
+            await sink.send(data)
+    except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+        pass
+    scope.cancel()
+
+
+@asynccontextmanager
+async def proxy_to(port):
+    """A proxy to a port of loopback, gone afterwards."""
+    proxy = Proxy(port)
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+        proxy.port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listener.serve, proxy._serve)
+            yield proxy
+            tasks.cancel_scope.cancel()

@@ -1,0 +1,724 @@
+"""The session machine against a naive host and an adversary between the two.
+
+`NaiveHost` says what OpenCode says (recordings, tests/e2e/OBSERVATIONS.md) for every way in which a turn can fail. The
+adversary decides when it works on, which of its words arrive late, twice, swapped within one breath or never, and
+what becomes of our calls: lost on the way, carried out without a reply, refused. After a lost event the stream is
+taken up again, as the runtime does (`attach`). Time is a number.
+
+Two limits keep the adversary within what is possible. One stream keeps its order, so a signal that names no message
+never comes after the first message of the next run; and no word is older than DELAY when it arrives, or every
+healthy answer would look like a hang.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from hypothesis import HealthCheck, assume, event, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from fallback_plugin.core.actions import AbortRun, Announce, DispatchTurn, InspectSession, NoticeType, SetTimer
+from fallback_plugin.core.events import (
+    AbortReturned,
+    AssistantMessage,
+    DispatchReturned,
+    InspectedMessage,
+    MessageRemoved,
+    MessageUpdated,
+    PartDeltaReceived,
+    PartType,
+    PartUpdated,
+    SessionDeleted,
+    SessionErrored,
+    SessionIdled,
+    SessionInspected,
+    SessionStatusChanged,
+    TimerElapsed,
+    TurnStopped,
+    UserMessage,
+)
+from fallback_plugin.core.failure import Facts, Kind
+from fallback_plugin.core.hop import DISPATCH_TRIES
+from fallback_plugin.core.policy import Policy, Rules
+from fallback_plugin.core.record import HOP_PHASES, RESTING_PHASES, Phase, Session
+from fallback_plugin.core.session import attach, step
+
+SES = "ses_1"
+PRIMARY, PICKED = "one/primary", "six/picked"
+CHAIN = ("two/a", "three/b", "four/c")
+ROUTES = (PRIMARY, PICKED, *CHAIN)
+DELAY = 8.0
+TIMEOUT, STALL = 30.0, 120.0
+GRAIN = 0.3
+POLICY = Policy(
+    chain=CHAIN,
+    timeout_seconds=TIMEOUT,
+    stall_timeout_seconds=STALL,
+    cooldown_seconds=0.0,
+    min_hop_interval_seconds=0.0,
+    on_unattributed_abort="stop",
+)
+RULES = Rules(default=POLICY)
+
+WORKS = ("ok", "tool")
+FAILS = ("retry", "terminal", "hang", "stall", "loop", "empty", "unknown")
+FATES = (*WORKS, *FAILS, "bad request")
+QUOTA = Facts(status=402, name="APIError", message="Insufficient balance")
+REFUSED = Facts(status=400, name="APIError", message="Invalid value for temperature")
+THROTTLED = Facts(message="Rate limit reached")
+ABORTED = Facts(name="MessageAbortedError", message="Aborted")
+UNKNOWN = Facts(name="UnknownError", message="Model not found: x/y.")
+
+
+@dataclass
+class Run:
+    """One answer that the host works on, with all its steps and repetitions."""
+
+    number: int
+    user_id: str
+    route: str
+    message_id: str | None = None
+    stage: str = "asked"
+    failed: bool = False
+    claimed: bool = False
+    tokens: bool = False
+    unfinished_answers: int = 0
+    retries: int = 0
+    active_at: float = 0.0
+    stopped_by_user: bool = False
+
+
+@dataclass
+class Word:
+    """One event on its way."""
+
+    event: object
+    said_at: float
+    breath: int
+
+
+@dataclass
+class NaiveHost:
+    health: dict = field(default_factory=lambda: dict.fromkeys(ROUTES, "ok"))
+    users: list = field(default_factory=list)
+    answers: list = field(default_factory=list)
+    texts: set = field(default_factory=set)
+    tools: set = field(default_factory=set)
+    run: Run | None = None
+    runs: list = field(default_factory=list)
+    next_up: str | None = None
+    rewrite: UserMessage | None = None
+    stream: list = field(default_factory=list)
+    deleted: bool = False
+    now: float = 0.0
+    breath: int = 0
+    ids: int = 0
+
+    # ── what it says ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def say(self, *events):
+        self.breath += 1
+        self.stream += [Word(event, self.now, self.breath) for event in events]
+
+    def new_id(self, prefix):
+        self.ids += 1
+        return f"{prefix}{self.ids}"
+
+    def status(self, name, attempt=0):
+        facts = THROTTLED if name == "retry" else None
+        return SessionStatusChanged(session_id=SES, status=name, attempt=attempt, facts=facts)
+
+    def idle(self):
+        return self.status("idle"), SessionIdled(session_id=SES)
+
+    def message(self, message):
+        return MessageUpdated(session_id=SES, message=message)
+
+    def user(self, user_id):
+        return next(user for user in self.users if user.message_id == user_id)
+
+    def answer(self, message_id, **changes):
+        at = next(i for i, answer in enumerate(self.answers) if answer.message_id == message_id)
+        self.answers[at] = replace(self.answers[at], **changes)
+        return self.message(self.answers[at])
+
+    # ── what people and we ask of it ─────────────────────────────────────────────────────────────────────────
+
+    def prompt(self, route):
+        user = UserMessage(message_id=self.new_id("u"), created_wall=float(len(self.users) + 1), agent="build", route=route)
+        self.users.append(user)
+        self.say(self.message(user))
+        if self.run is None:
+            self.begin(user.message_id)
+        else:
+            self.next_up = user.message_id
+
+    def begin(self, user_id):
+        self.run = Run(
+            number=len(self.runs), user_id=user_id, route=self.user(user_id).route, active_at=self.now
+        )
+        self.runs.append(self.run)
+        self.next_up = None
+        self.say(self.status("busy"))
+        if self.health[self.run.route] == "unknown":
+            self.run.failed = True
+            self.say(SessionErrored(session_id=SES, facts=UNKNOWN), *self.idle(), SessionErrored(session_id=SES, facts=UNKNOWN))
+            self.run = None
+        else:
+            self.slot()
+
+    def slot(self):
+        run = self.run
+        run.message_id, run.stage, run.tokens = self.new_id("m"), "asked", False
+        message = AssistantMessage(message_id=run.message_id, parent_id=run.user_id, route=run.route, agent="build")
+        self.answers.append(message)
+        self.say(self.message(message))
+        run.active_at = self.now
+
+    def removed(self, message_id):
+        self.answers = [answer for answer in self.answers if answer.message_id != message_id]
+        self.say(MessageRemoved(session_id=SES, message_id=message_id))
+
+    def dispatch(self, turn, *, stale_write_wins):
+        if turn.replay:
+            self.prompt(turn.route)
+            return
+
+        for removal in turn.removals:
+            known = any(answer.message_id == removal.message_id for answer in self.answers)
+            if known and removal.part_id is None and self.run is None:
+                self.removed(removal.message_id)
+            elif removal.part_id is not None:
+                self.texts.discard(removal.message_id)
+
+        old = self.user(turn.user_message_id)
+        self.users[self.users.index(old)] = replace(old, route=turn.route)
+        self.say(self.message(self.user(turn.user_message_id)))
+        if self.rewrite is not None and stale_write_wins:
+            self.users[self.users.index(self.user(turn.user_message_id))] = self.rewrite
+            self.say(self.message(self.rewrite))
+
+        self.rewrite = None
+        if self.run is not None:
+            if self.run.stage not in ("retry", "dying"):
+                self.next_up = turn.user_message_id
+
+            return
+
+        last = [answer for answer in self.answers if answer.parent_id == turn.user_message_id][-1:]
+        if last and last[0].finish == "stop":
+            self.say(self.status("busy"), *self.idle())
+        else:
+            self.begin(turn.user_message_id)
+
+    def abort(self, *, by_user=False):
+        run, self.run, self.next_up = self.run, None, None
+        if run is None:
+            self.say(*self.idle())
+            return
+
+        run.stopped_by_user = by_user
+        if run.stage == "retry":
+            self.say(self.answer(run.message_id, completed=True), *self.idle())
+        elif run.stage == "dying":
+            self.say(self.answer(run.message_id, completed=True, error=QUOTA), *self.idle())
+        else:
+            self.say(SessionErrored(session_id=SES, facts=ABORTED), *self.idle())
+            self.say(self.answer(run.message_id, completed=True, error=ABORTED), *self.idle())
+
+    def inspected(self):
+        if self.deleted:
+            return SessionInspected(session_id=SES, found=False)
+
+        newest = max(self.users, key=lambda user: user.created_wall, default=None)
+        answers = tuple(
+            InspectedMessage(
+                message=answer,
+                has_text=answer.message_id in self.texts,
+                has_finished_tool=answer.message_id in self.tools,
+            )
+            for answer in self.answers
+            if newest is not None and answer.parent_id == newest.message_id
+        )
+        state = "idle" if self.run is None else "retry" if self.run.stage == "retry" else "busy"
+        attempt = self.run.retries if self.run else 0
+        return SessionInspected(session_id=SES, status=self.status(state, attempt), user=newest, assistants=answers)
+
+    # ── what it does by itself ───────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def has_work(self):
+        if self.rewrite is not None:
+            return True
+
+        if self.run is None:
+            return False
+
+        fate, stage = self.health[self.run.route], self.run.stage
+        return not (fate == "hang" and stage in ("asked", "retry")) and not (fate == "stall" and stage == "streaming")
+
+    def work(self):
+        """The next thing that the host does."""
+        if self.rewrite is not None:
+            user, self.rewrite = self.rewrite, None
+            self.say(self.message(user))
+            return
+
+        run, fate = self.run, self.health[self.run.route]
+        run.active_at = self.now
+        if run.stage == "dying":
+            self.die()
+        elif run.stage == "retry":
+            self.say(self.status("busy"))
+            run.stage = "asked"
+        elif run.stage == "streaming":
+            self.finish(fate)
+        else:
+            self.provider(fate)
+
+    def provider(self, fate):
+        run = self.run
+        if fate in ("retry", "unknown"):
+            run.failed, run.stage, run.retries = True, "retry", run.retries + 1
+            self.say(self.status("retry", run.retries))
+        elif fate in ("terminal", "bad request"):
+            run.failed, run.stage = True, "dying"
+            run.error = QUOTA if fate == "terminal" else REFUSED
+            self.say(SessionErrored(session_id=SES, facts=run.error), *self.idle())
+        elif fate == "empty":
+            run.stage = "streaming"
+        elif fate != "hang":
+            self.token()
+
+    def token(self):
+        run = self.run
+        run.stage, run.tokens = "streaming", True
+        self.texts.add(run.message_id)
+        self.say(PartDeltaReceived(session_id=SES, message_id=run.message_id, part_id=f"p{run.message_id}"))
+
+    def die(self):
+        run, self.run = self.run, None
+        self.say(self.answer(run.message_id, completed=True, error=run.error), *self.idle())
+
+    def finish(self, fate):
+        run = self.run
+        if fate == "tool" and run.message_id not in self.tools and not self.tools & self.of(run.user_id):
+            self.tool_step()
+        elif fate == "loop":
+            run.unfinished_answers += 1
+            run.failed = run.failed or run.unfinished_answers >= 3
+            self.say(self.answer(run.message_id, finish="unknown"))
+            self.say(self.answer(run.message_id, finish="unknown", completed=True), self.status("busy"))
+            self.slot()
+        else:
+            run.failed = run.failed or not run.tokens
+            self.say(self.answer(run.message_id, finish="stop"))
+            self.say(self.answer(run.message_id, finish="stop", completed=True))
+            self.end_well(run)
+
+    def of(self, user_id):
+        return {answer.message_id for answer in self.answers if answer.parent_id == user_id}
+
+    def tool_step(self):
+        message_id = self.run.message_id
+        self.tools.add(message_id)
+        tool = {"session_id": SES, "message_id": message_id, "part_id": f"t{message_id}", "part_type": PartType.TOOL}
+        self.say(PartUpdated(**tool, tool_status="running"))
+        self.say(PartUpdated(**tool, tool_status="completed"), self.answer(message_id, finish="tool-calls"))
+        self.say(self.answer(message_id, finish="tool-calls", completed=True), self.message(self.user(self.run.user_id)))
+        if self.next_up is not None:
+            self.begin(self.next_up)
+        else:
+            self.slot()
+
+    def end_well(self, run):
+        self.run = None
+        self.rewrite = self.user(run.user_id)
+        if self.next_up is not None:
+            self.rewrite = None
+            self.begin(self.next_up)
+        else:
+            self.say(self.status("busy"), *self.idle())
+
+    @property
+    def newest(self):
+        return max(self.users, key=lambda user: user.created_wall)
+
+    @property
+    def is_answered(self):
+        return any(
+            answer.finish == "stop" and answer.message_id in self.texts
+            for answer in self.answers
+            if answer.parent_id == self.newest.message_id
+        )
+
+
+class SessionUnderFire(RuleBasedStateMachine):
+    """A session, its host, and what happens between them."""
+
+    @initialize(primary=st.sampled_from(FATES), fates=st.tuples(*(st.sampled_from(FATES) for _ in CHAIN)))
+    def start(self, primary, fates):
+        self.host = NaiveHost()
+        self.host.health.update(dict(zip(CHAIN, fates, strict=True)), **{PRIMARY: primary})
+        self.session = Session(session_id=SES)
+        self.now = 0.0
+        self.timer = None
+        self.calls = []
+        self.results = []
+        self.heard = []
+        self.gap = False
+        self.quiet = False
+        self.final_turn = None
+        self.lost_dispatches = 0
+        self.claims_of = {}
+        self.tried = set()
+        self.stops = 0
+        self.host.prompt(PRIMARY)
+
+    # ── the machine, as the runtime drives it ────────────────────────────────────────────────────────────────
+
+    def feed(self, event):
+        before = self.session
+        self.apply(before, step(before, event, self.now, RULES))
+        self.check_stop(event)
+
+    def apply(self, before, done):
+        if done.session is None:
+            assert isinstance(done.actions, tuple)
+            assert done.actions == ()
+            self.session, self.timer, self.calls = Session(session_id=SES), None, []
+            self.final_turn = None
+            return
+
+        self.session = done.session
+        self.check_claims(before, done)
+        for action in done.actions:
+            if isinstance(action, SetTimer):
+                assert action.timer == self.session.timer
+                self.timer = action
+            elif not isinstance(action, Announce):
+                self.calls.append(action)
+
+    def check_claims(self, before, done):
+        notices = [action for action in done.actions if isinstance(action, Announce)]
+        refused = any(notice.notice is NoticeType.REFUSED for notice in notices)
+        claims = [n for n in notices if n.notice is NoticeType.EXHAUSTED or (n.notice is NoticeType.FAILURE and n.next_route)]
+        assert len(claims) <= 1, "two advances in one step"
+        for claim in claims:
+            event(f"claim: {claim.failure.kind.value}")
+            if before.phase in HOP_PHASES and before.hop is not None and self.session.turn == before.turn:
+                assert claim.route == before.hop.plan.new_model, "a second hop while one is under way"
+
+            if refused:
+                assert self.lost_dispatches > 0, "refused without a refusal"
+            else:
+                self.claim_run(claim)
+
+            assert self.final_turn is None, "an advance after a stop"
+            if len(self.session.turn.failures) == 1:
+                self.tried = set()
+            assert claim.route not in self.tried, "a route failed twice in one turn"
+            self.tried.add(claim.route)
+            if claim.notice is NoticeType.EXHAUSTED:
+                assert self.session.phase is Phase.EXHAUSTED
+
+            turn = self.session.turn.user.message_id
+            self.claims_of[turn] = self.claims_of.get(turn, 0) + 1
+            assert self.claims_of[turn] <= len(CHAIN) + 2, "attempts are not bounded"
+
+    def claim_run(self, claim):
+        runs = [run for run in self.host.runs if run.route == claim.route]
+        assert runs, f"an advance for {claim.route}, which was never asked"
+        run = runs[-1]
+        assert not run.claimed, "a second advance for one failure"
+        run.claimed = True
+        if claim.failure.kind is Kind.TIMEOUT:
+            limit = STALL if run.tokens else TIMEOUT
+            assert self.now - run.active_at >= limit - GRAIN, "silence that was none"
+        else:
+            assert run.failed, "an advance without a failure"
+
+    def check_stop(self, event):
+        """From the event on that shows a stop, the turn is over until a newer prompt."""
+        if isinstance(event, MessageUpdated) and isinstance(event.message, UserMessage):
+            if self.final_turn is not None and event.message.created_wall > self.final_turn:
+                self.final_turn = None
+        elif isinstance(event, TurnStopped) and self.session.turn is not None:
+            self.final_turn = self.session.turn.user.created_wall
+            assert self.session.phase is Phase.STOPPED
+
+    # ── the adversary ────────────────────────────────────────────────────────────────────────────────────────
+
+    @rule(steps=st.integers(1, 3))
+    def host_works(self, steps):
+        for _ in range(steps):
+            if self.host.has_work:
+                self.host.work()
+
+    @precondition(lambda self: self.host.stream)
+    @rule(words=st.integers(1, 6))
+    def deliver(self, words):
+        for _ in range(words):
+            if self.host.stream:
+                self.deliver_one()
+
+    def deliver_one(self):
+        word = self.host.stream.pop(0)
+        self.hear(word.event)
+
+    def hear(self, event):
+        if isinstance(event, MessageUpdated | PartUpdated | PartDeltaReceived):
+            self.heard = [*self.heard[-11:], event]
+
+        self.feed(event)
+
+    @precondition(lambda self: self.host.stream)
+    @rule()
+    def deliver_twice(self):
+        self.hear(self.host.stream[0].event)
+        self.deliver_one()
+
+    @precondition(lambda self: self.heard and not self.host.deleted)
+    @rule(back=st.integers(1, 12))
+    def echo(self, back):
+        """What names its message can come again at any time."""
+        self.feed(self.heard[-min(back, len(self.heard))])
+
+    @precondition(lambda self: self.host.stream)
+    @rule()
+    def drop(self):
+        lost = self.host.stream.pop(0)
+        assume(not isinstance(lost.event, SessionDeleted | TurnStopped))
+        self.gap = True
+
+    @precondition(lambda self: len(self.host.stream) > 1)
+    @rule()
+    def swap(self):
+        first, second = self.host.stream[:2]
+        assume(first.breath == second.breath)
+        self.host.stream[:2] = [second, first]
+
+    @precondition(lambda self: self.gap)
+    @rule()
+    def reconnect(self):
+        self.catch_up()
+
+    def catch_up(self):
+        self.gap = False
+        if self.host.run is not None or self.session.phase not in RESTING_PHASES:
+            self.apply(self.session, attach(self.session, self.now))
+
+    @precondition(lambda self: self.calls)
+    @rule(
+        which=st.integers(0, 3),
+        fate=st.sampled_from(["done", "done", "done", "lost", "no reply", "refused"]),
+        stale_write_wins=st.booleans(),
+    )
+    def carry_out(self, which, fate, stale_write_wins):
+        self.perform(self.calls.pop(min(which, len(self.calls) - 1)), fate, stale_write_wins=stale_write_wins)
+
+    def perform(self, action, fate, *, stale_write_wins=False):
+        self.host.now = self.now
+        if isinstance(action, InspectSession):
+            if fate == "done":
+                self.results.append(self.host.inspected())
+        elif isinstance(action, AbortRun):
+            self.perform_abort(action, fate)
+        else:
+            self.perform_dispatch(action, fate, stale_write_wins=stale_write_wins)
+
+    def perform_abort(self, action, fate):
+        if self.session.generation != action.generation or self.session.phase is Phase.RUNNING:
+            return
+
+        if fate in ("done", "no reply") and not self.host.deleted:
+            self.host.abort()
+
+        succeeded = fate == "done"
+        self.results.append(AbortReturned(session_id=SES, generation=action.generation, succeeded=succeeded))
+
+    def perform_dispatch(self, action, fate, *, stale_write_wins):
+        if self.session.generation != action.generation or self.session.phase is not Phase.DISPATCHING:
+            return
+
+        assert self.final_turn is None, "a dispatch after a stop"
+        assert action.route in CHAIN
+        assert action.route not in self.tried, "a dispatch to a model that has failed in this turn"
+        answer = DispatchReturned(session_id=SES, generation=action.generation, outcome="accepted", replayed=action.replay)
+        if fate in ("done", "no reply") and not self.host.deleted:
+            self.host.dispatch(action, stale_write_wins=stale_write_wins)
+        if fate != "done":
+            self.lost_dispatches += 1
+            answer = replace(answer, outcome="refused" if fate == "refused" else "unavailable", reason="no")
+
+        before = len(self.host.runs)
+        if self.host.run is None or self.host.run.number < before - 1:
+            self.lost_dispatches += 1
+
+        self.results.append(answer)
+
+    @precondition(lambda self: self.results)
+    @rule(which=st.integers(0, 2))
+    def result_arrives(self, which):
+        self.feed(self.results.pop(min(which, len(self.results) - 1)))
+
+    @rule(seconds=st.sampled_from([0.05, 0.3, 0.6, 1.1, 2.6, 5.1, 31.0, 125.0]))
+    def time_passes(self, seconds):
+        if seconds > DELAY:
+            self.catch_up_with_everything()
+
+        self.pass_time(seconds)
+
+    def pass_time(self, seconds):
+        until = self.now + seconds
+        while self.timer is not None and self.timer.at <= until:
+            self.wait_for(self.timer.at)
+            timer, self.timer = self.timer, None
+            self.feed(TimerElapsed(session_id=SES, timer=timer.timer))
+
+        self.wait_for(until)
+
+    def wait_for(self, at):
+        while self.host.stream and at - self.host.stream[0].said_at > DELAY:
+            self.deliver_one()
+
+        self.now = self.host.now = max(self.now, at)
+
+    def catch_up_with_everything(self):
+        while self.host.stream:
+            self.deliver_one()
+        if self.gap:
+            self.catch_up()
+        for action in self.calls[:]:
+            self.calls.remove(action)
+            self.perform(action, "done")
+        while self.results:
+            self.feed(self.results.pop(0))
+        while self.host.stream:
+            self.deliver_one()
+
+    @precondition(lambda self: not self.host.deleted)
+    @rule(route=st.sampled_from(ROUTES), fate=st.sampled_from(FATES))
+    def health_changes(self, route, fate):
+        assume(self.host.run is None or self.host.run.route != route)
+        self.host.health[route] = fate
+
+    # ── the user ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    @precondition(lambda self: not self.host.deleted and len(self.host.users) < 4)
+    @rule(route=st.sampled_from([PRIMARY, PRIMARY, PICKED, CHAIN[1]]))
+    def user_prompts(self, route):
+        self.host.prompt(route)
+
+    @precondition(lambda self: not self.host.deleted)
+    @rule(told=st.booleans())
+    def user_stops(self, told):
+        """Esc; a host with a stop of its own says so first, others just abort."""
+        self.stops += 1
+        self.host.now = self.now
+        if told:
+            self.host.say(TurnStopped(session_id=SES))
+
+        self.host.abort(by_user=True)
+
+    @precondition(lambda self: not self.host.deleted and len(self.host.users) > 0)
+    @rule()
+    def user_takes_the_message_back(self):
+        assume(self.host.run is None)
+        self.stops += 1
+        self.host.say(MessageRemoved(session_id=SES, message_id=self.host.newest.message_id))
+
+    @precondition(lambda self: not self.host.deleted)
+    @rule()
+    def user_deletes_the_session(self):
+        assume(self.host.run is None)
+        self.host.deleted = True
+        self.host.rewrite = None
+        self.host.say(SessionDeleted(session_id=SES))
+        while self.host.stream:
+            self.deliver_one()
+
+        assert self.session == Session(session_id=SES), "a record is left after deletion"
+
+    # ── always ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    @invariant()
+    def a_hop_has_its_phase_and_its_model(self):
+        session = getattr(self, "session", None)
+        if session is None:
+            return
+
+        if session.phase in HOP_PHASES:
+            assert session.hop is not None
+            assert session.state.pending_fallback_model == session.state.current_model == session.hop.plan.new_model
+        else:
+            assert session.hop is None
+
+    @invariant()
+    def every_wait_has_an_end(self):
+        session = getattr(self, "session", None)
+        if session is not None and session.phase in (*HOP_PHASES, Phase.SETTLING, Phase.INSPECTING):
+            assert self.timer is not None
+            assert self.timer.timer == session.timer
+
+    # ── when the adversary stops ─────────────────────────────────────────────────────────────────────────────
+
+    def teardown(self):
+        if getattr(self, "session", None) is None:
+            return
+
+        tried_before = set(self.session.state.tried) if self.session.state else set()
+        for _ in range(400):
+            if not self.quiet_step():
+                break
+        else:
+            raise AssertionError("the session never comes to rest")
+
+        if self.host.deleted:
+            return
+
+        event(f"ends {self.session.phase.value}")
+        assert self.host.run is None or self.session.phase in (Phase.RUNNING, Phase.EXHAUSTED, Phase.STOPPED)
+        assert self.session.phase in RESTING_PHASES or self.session.phase is Phase.RUNNING
+        self.check_answered(tried_before)
+
+    def quiet_step(self):
+        run = self.host.run
+        if self.host.stream:
+            self.deliver_one()
+        elif self.results:
+            self.feed(self.results.pop(0))
+        elif self.calls:
+            self.perform(self.calls.pop(0), "done")
+        elif self.gap:
+            self.catch_up()
+        elif self.host.has_work and (run is None or run.retries < 8):
+            self.host.now = self.now
+            self.host.work()
+        elif self.timer is not None:
+            self.pass_time(max(0.0, self.timer.at - self.now))
+        else:
+            return False
+
+        return True
+
+    def check_answered(self, tried_before):
+        """A turn with a working model left is answered, unless somebody stopped it or no model may help."""
+        last = self.host.runs[-1]
+        if self.host.is_answered or self.stops or self.host.health[last.route] == "bad request":
+            return
+
+        working = {route for route in CHAIN if self.host.health[route] in WORKS} - tried_before - self.tried
+        assert not working, f"unanswered although {working} would have worked; {self.session.phase}"
+
+
+SessionUnderFire.TestCase.settings = settings(
+    max_examples=250,
+    stateful_step_count=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+TestSessionUnderFire = SessionUnderFire.TestCase
+assert DISPATCH_TRIES > 0
