@@ -97,6 +97,7 @@ ACCESS_PHRASES: tuple[PhraseRow, ...] = (
             api_key client option must be set
             missing credentials
             no auth credentials found
+            x-api-key header (?:is )?(?:required|missing)
             api[ _-]?key (?:not (?:set|found|configured|provided)|is not (?:set|configured)|\
             was not provided)
             could not resolve authentication method
@@ -116,7 +117,6 @@ ACCESS_PHRASES: tuple[PhraseRow, ...] = (
             api[ _-]?key (?:is |was )?(?:missing|required|empty|absent|needed|must be)
             requires? an api[ _-]?key
             missing api
-            x-api-key header (?:is )?(?:required|missing)
             """,
         ),
         weak=True,
@@ -230,7 +230,7 @@ ACCESS_PHRASES: tuple[PhraseRow, ...] = (
             failed to fetch
             load failed
             socket (?:connection )?(?:was |has been |is )?(?:closed|reset|disconnected|error|ended)
-            (?:connection|stream|socket) (?:was |has been |is |got )?(?:unexpectedly |forcibly |\
+            \b(?:connection|stream|socket) (?:was |has been |is |got )?(?:unexpectedly |forcibly |\
             prematurely )?(?:reset|refused|closed|lost|aborted|dropped|terminated|interrupted|\
             disconnected|broken|severed|error|failed|failure)
             (?:cannot|can't|could not|couldn't|unable to|failed to) (?:\w{1,12} )?(?:connect|reach|\

@@ -102,12 +102,13 @@ def _classify(facts: Facts, *, now: float, rules: ClassifierRules) -> Failure:
         verdict = _overruled(verdict, rule, number)
         delay = _cooldown(rule, delay)
 
+    comes_back = verdict.kind is not Kind.ABORTED and (verdict.known or rule is not None)
     falls_back, reason = _falls_back(verdict, evidence, rules, decided=rule is not None and rule.kind is not None)
     return Failure(
         kind=verdict.kind,
         scope=_scope(verdict, evidence),
         should_fallback=falls_back,
-        retry_at=None if delay is None or verdict.kind is Kind.ABORTED else now + delay,
+        retry_at=None if delay is None or not comes_back else now + delay,
         reason=reason,
     )
 

@@ -41,9 +41,7 @@ LONG_THROTTLE_SECONDS = 3 * 3600.0
 
 _LIMITS = frozenset({Kind.RATE_LIMIT, Kind.QUOTA_EXHAUSTED, Kind.OVERLOADED})
 _NUMBER = re.compile(r"\b(?:code|errno|error)\W{1,4}(\d{3,6})\b|[(\[](\d{4,6})[)\]]")
-_FIRST_PERSON = re.compile(
-    r"(?:i|i've|i'll|i'm|let me|let's|sure|here is|here's|here are|okay|now i|we|we're|we've)[ ,!]"
-)
+_FIRST_PERSON = re.compile(r"(?:i|i've|i'll|i'm|let me|let's|sure|here is|here's|here are|okay|now i)[ ,!]")
 _FOLD = re.compile(r"[^a-z0-9]+")
 
 
@@ -57,6 +55,7 @@ class Verdict:
         falls_back: what the rule says about falling back; None leaves it to the kind.
         scope: what the rule says about the reach; None leaves it to the kind.
         soft_window: whether a named minute window would make it a throttle.
+        known: whether anything spoke at all.
     """
 
     kind: Kind
@@ -64,6 +63,10 @@ class Verdict:
     falls_back: bool | None = None
     scope: Scope | None = None
     soft_window: bool = False
+    known: bool = True
+
+
+_NO_SIGN = Verdict(kind=Kind.BAD_REQUEST, reason="no known sign of a failure", falls_back=False, known=False)
 
 
 def judge(evidence: Evidence) -> Verdict:
@@ -117,7 +120,7 @@ def _judge(evidence: Evidence) -> Verdict:
         return Verdict(kind=Kind.ABORTED, reason="flag isAbort")
 
     if not evidence.structured and _FIRST_PERSON.match(evidence.text):
-        return _from_status(evidence)
+        return _NO_SIGN
 
     codes = (*reversed(evidence.codes), *reversed(evidence.spoken), *evidence.names)
     entries = [entry for code in codes if (entry := _entry(code)) is not None]
@@ -250,7 +253,7 @@ def _from_status(evidence: Evidence) -> Verdict:
         return Verdict(kind=Kind.SERVER_ERROR, reason="the host calls it retryable")
 
     if evidence.status is None:
-        return Verdict(kind=Kind.BAD_REQUEST, reason="no known sign of a failure", falls_back=False)
+        return _NO_SIGN
 
     kind, reason = status_kind(evidence.status)
     return Verdict(kind=kind, reason=reason)

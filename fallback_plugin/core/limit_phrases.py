@@ -105,7 +105,7 @@ LIMIT_PHRASES: tuple[PhraseRow, ...] = (
             weekly rate
             (?:subscription|trial|plan|membership) (?:has |is |was )?(?:been )?(?:expired|ended|inactive|\
             not active|required|cancell?ed|exhausted|finished|suspended)
-            (?:no|without an?|requires? an?|need an?)(?: active| valid| paid)* subscription
+            (?:no|without an?|requires? an?|need an?)(?: active| valid| paid){0,3} subscription
             not included in (?:your|the)(?: current)? (?:plan|subscription)
             upgrade (?:your (?:plan|subscription|account)|to (?:plus|pro|max|a paid|continue)|for \
             (?:higher|more))

@@ -178,8 +178,8 @@ def test_the_gateways_own_empty_account_is_not_the_users():
     ("text", "kind"),
     [
         ("余额不足或无可用资源包,请充值。", Kind.QUOTA_EXHAUSTED),
-        ("该模型当前访问量过大，请您稍后再试", Kind.OVERLOADED),
-        ("请求过于频繁，请稍后再试", Kind.RATE_LIMIT),
+        ("该模型当前访问量过大, 请您稍后再试", Kind.OVERLOADED),
+        ("请求过于频繁, 请稍后再试", Kind.RATE_LIMIT),
         ("令牌已过期或验证不正确", Kind.AUTH),
     ],
 )
@@ -426,7 +426,7 @@ ERRORS = st.recursive(
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    body=JSON | ERRORS | st.binary(max_size=300) | ERRORS.map(lambda value: json.dumps(value)),
+    body=JSON | ERRORS | st.binary(max_size=300) | ERRORS.map(json.dumps),
     status=st.none() | st.integers(-5, 1000),
     message=st.none() | st.text(max_size=120),
     name=st.none() | st.text(max_size=20),

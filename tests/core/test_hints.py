@@ -41,7 +41,10 @@ def delay(message=None, *, headers=None, body=None, status=429, provider=None, n
         ({"x-ratelimit-reset-tokens": "17ms", "x-ratelimit-remaining-tokens": "149"}, None),
         ({"x-ratelimit-reset": "1795247881000", "x-ratelimit-remaining": "0"}, 60),
         ({"x-ratelimit-reset": "30"}, 30),
-        ({"anthropic-ratelimit-tokens-reset": "2026-11-21T08:07:01Z", "anthropic-ratelimit-tokens-remaining": "0"}, 600),
+        (
+            {"anthropic-ratelimit-tokens-reset": "2026-11-21T08:07:01Z", "anthropic-ratelimit-tokens-remaining": "0"},
+            600,
+        ),
         ({"anthropic-ratelimit-unified-status": "rejected", "anthropic-ratelimit-unified-reset": "1795251421"}, 3600),
         ({"anthropic-ratelimit-unified-status": "allowed", "anthropic-ratelimit-unified-reset": "1795251421"}, None),
         (

@@ -148,7 +148,7 @@ class Attachment:
             try:
                 async with self._client.events() as events:
                     async for data in events:
-                        if self._read(data) == "server.connected":
+                        if self.read(data) == "server.connected":
                             await self._catch_up(again=connected_before)
                             if not connected_before:
                                 on_ready()
@@ -174,7 +174,7 @@ class Attachment:
 
         self.plugin.catch_up(at_work)
 
-    def _read(self, data: str) -> str | None:
+    def read(self, data: str) -> str | None:
         """Count, parse and handle one event; what can't be read is skipped."""
         self.counts["events"] += 1
         if len(data) > EVENT_BYTES:
