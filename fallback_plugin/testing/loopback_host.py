@@ -270,6 +270,8 @@ class LoopbackHost:
         if provider not in self._providers:
             raise ChatFailed(Facts(name="UnknownError", message=f"Model not found: {answer.route}."), passing=False)
 
+        # What a broken try had said is not part of the next one.
+        answer.parts.clear()
         chunks: list[Chunk] = []
         async with aclosing(
             stream_chat(self._http, self._providers[provider], answer.route, session.transcript())
