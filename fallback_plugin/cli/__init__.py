@@ -11,6 +11,7 @@ def main() -> None:
     from fallback_plugin.cli.attach import attach_command  # noqa: PLC0415
     from fallback_plugin.cli.check import check_command  # noqa: PLC0415
     from fallback_plugin.cli.classify import classify_command  # noqa: PLC0415
+    from fallback_plugin.cli.demo import demo_command  # noqa: PLC0415
     from fallback_plugin.cli.explain import explain_command  # noqa: PLC0415
 
     app = typer.Typer(
@@ -23,5 +24,6 @@ def main() -> None:
     app.command("attach")(attach_command)
     app.command("check")(check_command)
     app.command("classify")(classify_command)
+    app.command("demo")(demo_command)
     app.command("explain")(explain_command)
     app()

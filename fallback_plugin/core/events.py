@@ -183,6 +183,14 @@ class AbortReturned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AdvanceLost:
+    """Another process has claimed the advance that this one was about to carry out."""
+
+    session_id: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DispatchReturned:
     """Our dispatch call has come back.
 
@@ -251,6 +259,7 @@ Event = (
     | SessionCompacted
     | TurnStopped
     | AbortReturned
+    | AdvanceLost
     | DispatchReturned
     | TimerElapsed
     | SessionInspected

@@ -49,7 +49,8 @@ def on_abort_returned(session: Session, succeeded: bool, now: float) -> Step:  #
     """Our abort came back: the run is over once the session is idle too."""
     hop = session.hop
     if not succeeded:
-        return arm_step(session, now + ABORT_PAUSE)
+        # An abort that was not carried out has no echo (O16, S22).
+        return arm_step(replace(session, aborted_at=None), now + ABORT_PAUSE)
 
     if hop is None:
         return stay(replace(session, timer=session.timer + 1))

@@ -20,7 +20,16 @@ from fallback_plugin.core.record import Attempt, Ending, Held, Partial, Phase, S
 from fallback_plugin.core.run import begin, complete, on_unattributed_abort
 from fallback_plugin.core.signals import retry_failure
 from fallback_plugin.core.state import adopt_model, begin_turn
-from fallback_plugin.core.verdict import INSPECT_PATIENCE, Again, fail, on_refused, policy_of, refusal, stop
+from fallback_plugin.core.verdict import (
+    INSPECT_PATIENCE,
+    Again,
+    abort_again,
+    fail,
+    on_refused,
+    policy_of,
+    refusal,
+    stop,
+)
 
 INSPECTIONS = 3
 """Inspections in a row that may tell nothing before the session is left alone."""
@@ -184,17 +193,25 @@ def on_dispatch_inspected(session: Session, event: SessionInspected, now: float,
     if hop is None or event.user is None:
         return stay(session)
 
+    turn = session.turn
+    if turn is not None and event.user.message_id != turn.user.message_id:
+        session = replace(session, queued=event.user)
+
     last = _last_message(session, event)
     if last is not None:
         return _take_up_dispatched(session, event, last, now, rules)
 
-    busy = event.status is not None and event.status.status != "idle"
-    if hop.dispatch_tries < DISPATCH_TRIES:
-        return dispatch(session, now)
+    status = event.status.status if event.status else "idle"
+    if hop.dispatch_tries >= DISPATCH_TRIES:
+        failure = refusal("the host accepts the turn and does not run it")
+        ending = Ending.ENDED if status == "idle" else Ending.ABORT
+        return on_refused(session, failure, now, rules, again=Again.NEVER, ending=ending)
 
-    failure = refusal("the host accepts the turn and does not run it")
-    ending = Ending.ABORT if busy else Ending.ENDED
-    return on_refused(session, failure, now, rules, again=Again.NEVER, ending=ending)
+    # Only the run that failed is there, alive: no prompt is heard before it has ended.
+    if status == "retry" or (status == "busy" and hop.dispatch_tries == 0):
+        return abort_again(session, now)
+
+    return dispatch(session, now)
 
 
 def _take_up_dispatched(

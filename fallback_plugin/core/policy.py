@@ -95,10 +95,17 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """All policies in force: one per configured agent and one for everybody else."""
+    """What decisions go by, besides the session's own state.
+
+    Attributes:
+        default: the policy of every agent that has none of its own.
+        agents: policies by agent.
+        outages: what the fleet knows to be out: scope key → monotonic seconds until when (`core.health`).
+    """
 
     default: Policy = field(default_factory=Policy)
     agents: Mapping[str, Policy] = field(default_factory=lambda: MappingProxyType({}))
+    outages: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
 
     def policy(self, agent: str | None) -> Policy:
         """The policy of `agent`; names are compared as written, then without case (K31)."""

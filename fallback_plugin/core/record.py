@@ -23,6 +23,7 @@ class Phase(StrEnum):
     INSPECTING = "inspecting"
     ENDING = "ending"
     DISPATCHING = "dispatching"
+    FOLLOWING = "following"
     EXHAUSTED = "exhausted"
     STOPPED = "stopped"
 

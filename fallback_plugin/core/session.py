@@ -5,7 +5,7 @@ Theory of operation
 
 One `Session` record per host session holds all that is known of it. `step(session, event, now, rules)` returns
 the next record and what to do. It is pure: no I/O, no clock, no chance; the runtime carries the actions out,
-and their results come back as events. A record is in one of eight phases:
+and their results come back as events. A record is in one of nine phases:
 
     IDLE         no turn is under way, as far as the host has said
     RUNNING      the host works on a turn; one attempt is at work, or about to be
@@ -13,6 +13,7 @@ and their results come back as events. A record is in one of eight phases:
     INSPECTING   the host's history was asked for, to find a turn again or to learn how it ended
     ENDING       a hop is claimed; the failed run is being ended, or dies by itself
     DISPATCHING  the turn was sent to its next model, which has not been seen to answer
+    FOLLOWING    another process on this host carries the turn on; it is only watched
     EXHAUSTED    every model has failed; said once; the host is kept from asking on
     STOPPED      the user stopped the turn
 
@@ -44,10 +45,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from fallback_plugin.core import activity, handover, hop, inspection, run, signals, verdict
+from fallback_plugin.core import activity, following, handover, hop, inspection, run, signals, verdict
 from fallback_plugin.core.actions import InspectSession
 from fallback_plugin.core.events import (
     AbortReturned,
+    AdvanceLost,
     AssistantMessage,
     DispatchReturned,
     Event,
@@ -72,7 +74,8 @@ from fallback_plugin.core.record import HOP_PHASES, Phase, Session, Step, arm_st
 Handler = Callable[[Session, Any, float, Rules], Step]
 
 _IDLE, _RUNNING, _SETTLING, _INSPECTING = Phase.IDLE, Phase.RUNNING, Phase.SETTLING, Phase.INSPECTING
-_ENDING, _DISPATCHING, _EXHAUSTED, _STOPPED = Phase.ENDING, Phase.DISPATCHING, Phase.EXHAUSTED, Phase.STOPPED
+_ENDING, _DISPATCHING, _FOLLOWING = Phase.ENDING, Phase.DISPATCHING, Phase.FOLLOWING
+_EXHAUSTED, _STOPPED = Phase.EXHAUSTED, Phase.STOPPED
 
 
 def _user(session: Session, event: MessageUpdated, now: float, rules: Rules) -> Step:
@@ -109,6 +112,14 @@ def _assistant_in_dispatch(session: Session, event: MessageUpdated, now: float, 
     return handover.on_message_in_dispatch(session, message, now, rules)
 
 
+def _assistant_while_following(session: Session, event: MessageUpdated, now: float, rules: Rules) -> Step:
+    message = event.message
+    if not isinstance(message, AssistantMessage):
+        return stay(session)
+
+    return following.on_message_while_following(session, message, now, rules)
+
+
 def _idle_status_in_ending(session: Session, event: SessionStatusChanged, now: float, rules: Rules) -> Step:
     return hop.on_idled_in_hop(session, now) if event.status == "idle" else stay(session)
 
@@ -137,12 +148,13 @@ def _row(*cells: tuple[tuple[Phase, ...], Handler]) -> Mapping[Phase, Handler]:
 TRANSITIONS: Mapping[type, Mapping[Phase, Handler]] = {
     UserMessage: _row(
         ((*_OPEN, _EXHAUSTED, _STOPPED), _user),
-        ((_ENDING, _DISPATCHING), _user_in_hop),
+        ((_ENDING, _DISPATCHING, _FOLLOWING), _user_in_hop),
     ),
     AssistantMessage: _row(
         (_OPEN, _assistant),
         ((_ENDING,), _assistant_in_ending),
         ((_DISPATCHING,), _assistant_in_dispatch),
+        ((_FOLLOWING,), _assistant_while_following),
     ),
     PartUpdated: _row(
         ((*_AT_WORK, _ENDING), lambda session, event, now, rules: activity.on_part(session, event, now)),
@@ -180,6 +192,12 @@ TRANSITIONS: Mapping[type, Mapping[Phase, Handler]] = {
             lambda session, event, now, rules: hop.on_abort_returned(session, event.succeeded, now),
         ),
     ),
+    AdvanceLost: _row(
+        (
+            (_ENDING, _DISPATCHING),
+            lambda session, event, now, rules: following.on_advance_lost(session, now),
+        ),
+    ),
     DispatchReturned: _row(((_DISPATCHING,), handover.on_dispatch_returned)),
     TimerElapsed: _row(
         ((_RUNNING,), lambda session, event, now, rules: activity.on_watch_timer(session, now, rules)),
@@ -187,11 +205,13 @@ TRANSITIONS: Mapping[type, Mapping[Phase, Handler]] = {
         ((_INSPECTING,), lambda session, event, now, rules: inspection.on_inspection_timer(session, now)),
         ((_ENDING,), lambda session, event, now, rules: hop.on_ending_timer(session, now)),
         ((_DISPATCHING,), lambda session, event, now, rules: inspection.on_dispatch_timer(session, now)),
+        ((_FOLLOWING,), lambda session, event, now, rules: following.on_following_timer(session, now)),
         ((_EXHAUSTED,), lambda session, event, now, rules: verdict.on_exhausted_retry(session, now)),
     ),
     SessionInspected: _row(
         ((_IDLE, _INSPECTING), inspection.on_inspected),
         ((_DISPATCHING,), inspection.on_dispatch_inspected),
+        ((_FOLLOWING,), following.on_inspected_while_following),
         ((_EXHAUSTED, _STOPPED), inspection.on_inspected_at_rest),
     ),
 }
@@ -217,7 +237,7 @@ def step(session: Session, event: Event, now: float, rules: Rules) -> Step:
     if isinstance(event, TimerElapsed) and event.timer != session.timer:
         return stay(session)
 
-    if isinstance(event, AbortReturned) and event.generation != session.generation:
+    if isinstance(event, AbortReturned | AdvanceLost) and event.generation != session.generation:
         return stay(session)
 
     handler = TRANSITIONS[kind_of(event)].get(session.phase)
@@ -232,7 +252,7 @@ def attach(session: Session, now: float) -> Step:
     if session.phase in _AT_WORK:
         return inspection.inspect(replace(session, inspections=0), now)
 
-    if session.phase in HOP_PHASES:
+    if session.phase in HOP_PHASES or session.phase is _FOLLOWING:
         return arm_step(session, now)
 
     return Step(session=session, actions=(InspectSession(session_id=session.session_id),))

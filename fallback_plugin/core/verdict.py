@@ -6,6 +6,7 @@ the events that report one failure only the first moves the chain; `core.hop` ca
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -72,6 +73,7 @@ class _Case:
     ending: Ending
     now: float
     policy: Policy
+    outages: Mapping[str, float]
 
 
 def fail(
@@ -106,7 +108,16 @@ def fail(
     if state.current_model != (_route_of(session) or state.current_model):
         state = replace(state, current_model=_route_of(session) or state.current_model)
 
-    case = _Case(session=session, turn=turn, state=state, failure=failure, ending=ending, now=now, policy=policy)
+    case = _Case(
+        session=session,
+        turn=turn,
+        state=state,
+        failure=failure,
+        ending=ending,
+        now=now,
+        policy=policy,
+        outages=rules.outages,
+    )
     plan = _plan(case)
     if isinstance(plan, FallbackPlan):
         return _claim(case, plan)
@@ -137,8 +148,9 @@ def _plan(case: _Case) -> FallbackPlan | NoPlan:
     if case.failure.kind is Kind.CONTEXT_OVERFLOW and policy.overflow_route is not None:
         chain, state = (policy.overflow_route,), replace(state, fallback_index=-1)
 
+    judged = record_failure(state, state.current_model, case.now, case.failure)
     return plan_fallback(
-        record_failure(state, state.current_model, case.now, case.failure),
+        replace(judged, cooling={**case.outages, **judged.cooling}),
         chain,
         case.now,
         cooldown_seconds=policy.cooldown_seconds,
@@ -308,6 +320,15 @@ def on_wrong_model(session: Session, now: float, rules: Rules) -> Step:
     if hop.dispatch_tries >= DISPATCH_TRIES:
         failure = refusal("the host goes on asking the model before it")
         return on_refused(session, failure, now, rules, again=Again.NEVER, ending=Ending.ABORT)
+
+    return abort_again(session, now)
+
+
+def abort_again(session: Session, now: float) -> Step:
+    """A run that must not be there is there: end it, then dispatch."""
+    hop = session.hop
+    if hop is None:
+        return stay(session)
 
     again = replace(
         session,

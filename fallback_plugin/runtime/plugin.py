@@ -45,7 +45,15 @@ SESSION_AGE = 12 * 3600.0
 SESSION_COUNT = 250_000
 """Records kept at most; the ones longest at rest go first."""
 
-_OPENS_NO_RECORD = (PartUpdated, PartDeltaReceived, SessionDeleted, TimerElapsed, AbortReturned, DispatchReturned)
+_OPENS_NO_RECORD = (
+    PartUpdated,
+    PartDeltaReceived,
+    SessionDeleted,
+    TimerElapsed,
+    AbortReturned,
+    DispatchReturned,
+    SessionInspected,
+)
 
 
 class FallbackPlugin:
@@ -110,6 +118,9 @@ class FallbackPlugin:
         Args:
             event: the event.
             now: the event loop's seconds, if the caller has just read them.
+
+        Raises:
+            FallbackPluginError: the plugin is used outside of its context; the event changed nothing.
         """
         session_id = event.session_id
         session = self.sessions.get(session_id)
@@ -161,6 +172,8 @@ class FallbackPlugin:
         self.handle(TimerElapsed(session_id=session_id, timer=timer))
 
     def _apply(self, session_id: str, step: Step, now: float) -> None:
+        # Before anything is kept: a claim whose actions can't be carried out would be lost.
+        self._task_group()
         session = step.session
         if session is None:
             self._forget(session_id)
@@ -197,24 +210,26 @@ class FallbackPlugin:
             self._start(lambda: self._inspect(action))
 
     def _start(self, call: Callable[[], object]) -> None:
+        self._task_group().start_soon(call)  # type: ignore[arg-type]
+
+    def _task_group(self) -> TaskGroup:
         if self._tasks is None:
             message = "FallbackPlugin is not running; use it as an async context manager"
             raise FallbackPluginError(message)
 
-        self._tasks.start_soon(call)  # type: ignore[arg-type]
+        return self._tasks
 
     def _announce(self, notice: Announce, now: float) -> None:
         if self._observer is not None:
-            self._observer(notice, now)
+            try:
+                self._observer(notice, now)
+            except Exception as error:  # noqa: BLE001 - who looks on must not end what he looks at
+                logger.warning("observer failed: %s", type(error).__name__)
 
         session = self.sessions.get(notice.session_id)
         agent = session.turn.user.agent if session and session.turn else None
         if notice.toast and self._rules.policy(agent).notify_on_fallback:
             self._start(lambda: self._show(notice, now))
-
-    def _is_current(self, session_id: str, generation: int) -> bool:
-        session = self.sessions.get(session_id)
-        return session is not None and session.generation == generation
 
     async def _abort(self, action: AbortRun) -> None:
         session = self.sessions.get(action.session_id)

@@ -201,8 +201,9 @@ class LoopbackHost:
 
     def _start(self, session: LoopbackSession) -> None:
         if session.scope is None:
-            session.begin(anyio.CancelScope())
-            self._runs.start_soon(self._run, session, session.scope)
+            scope = anyio.CancelScope()
+            session.begin(scope)
+            self._runs.start_soon(self._run, session, scope)
 
     async def _run(self, session: LoopbackSession, scope: anyio.CancelScope) -> None:
         try:

@@ -13,6 +13,7 @@ healthy answer would look like a hang.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from math import ceil
 
 from hypothesis import HealthCheck, assume, event, settings
 from hypothesis import strategies as st
@@ -51,6 +52,8 @@ ROUTES = (PRIMARY, PICKED, *CHAIN)
 DELAY = 8.0
 TIMEOUT, STALL = 30.0, 120.0
 GRAIN = 0.3
+TICKS = 64
+"""Ticks of the clock in a second: a timer fires at the next one, as real timers do."""
 POLICY = Policy(
     chain=CHAIN,
     timeout_seconds=TIMEOUT,
@@ -86,7 +89,9 @@ class Run:
     unfinished_answers: int = 0
     retries: int = 0
     active_at: float = 0.0
-    stopped_by_user: bool = False
+    unknown: bool = False
+    messages: list = field(default_factory=list)
+    error: Facts = QUOTA
 
 
 @dataclass
@@ -96,6 +101,22 @@ class Word:
     event: object
     said_at: float
     breath: int
+
+
+@dataclass
+class Call:
+    """One call of ours on its way."""
+
+    action: object
+    asked_at: float
+
+
+@dataclass
+class Result:
+    """What a call has led to, on its way back."""
+
+    event: object
+    given_at: float
 
 
 @dataclass
@@ -162,7 +183,7 @@ class NaiveHost:
         self.next_up = None
         self.say(self.status("busy"))
         if self.health[self.run.route] == "unknown":
-            self.run.failed = True
+            self.run.failed = self.run.unknown = True
             self.say(SessionErrored(session_id=SES, facts=UNKNOWN), *self.idle(), SessionErrored(session_id=SES, facts=UNKNOWN))
             self.run = None
         else:
@@ -172,6 +193,7 @@ class NaiveHost:
         run = self.run
         run.message_id, run.stage, run.tokens = self.new_id("m"), "asked", False
         message = AssistantMessage(message_id=run.message_id, parent_id=run.user_id, route=run.route, agent="build")
+        run.messages.append(run.message_id)
         self.answers.append(message)
         self.say(self.message(message))
         run.active_at = self.now
@@ -212,13 +234,12 @@ class NaiveHost:
         else:
             self.begin(turn.user_message_id)
 
-    def abort(self, *, by_user=False):
+    def abort(self):
         run, self.run, self.next_up = self.run, None, None
         if run is None:
             self.say(*self.idle())
             return
 
-        run.stopped_by_user = by_user
         if run.stage == "retry":
             self.say(self.answer(run.message_id, completed=True), *self.idle())
         elif run.stage == "dying":
@@ -367,8 +388,8 @@ class SessionUnderFire(RuleBasedStateMachine):
         self.calls = []
         self.results = []
         self.heard = []
-        self.gap = False
-        self.quiet = False
+        self.missed = False
+        self.lost_prompt = False
         self.final_turn = None
         self.lost_dispatches = 0
         self.claims_of = {}
@@ -398,7 +419,7 @@ class SessionUnderFire(RuleBasedStateMachine):
                 assert action.timer == self.session.timer
                 self.timer = action
             elif not isinstance(action, Announce):
-                self.calls.append(action)
+                self.calls.append(Call(action, self.now))
 
     def check_claims(self, before, done):
         notices = [action for action in done.actions if isinstance(action, Announce)]
@@ -428,9 +449,10 @@ class SessionUnderFire(RuleBasedStateMachine):
             assert self.claims_of[turn] <= len(CHAIN) + 2, "attempts are not bounded"
 
     def claim_run(self, claim):
+        retired = self.session.turn.retired
         runs = [run for run in self.host.runs if run.route == claim.route]
         assert runs, f"an advance for {claim.route}, which was never asked"
-        run = runs[-1]
+        run = next((run for run in runs if retired and retired[-1] in run.messages), runs[-1])
         assert not run.claimed, "a second advance for one failure"
         run.claimed = True
         if claim.failure.kind is Kind.TIMEOUT:
@@ -486,11 +508,17 @@ class SessionUnderFire(RuleBasedStateMachine):
         self.feed(self.heard[-min(back, len(self.heard))])
 
     @precondition(lambda self: self.host.stream)
-    @rule()
-    def drop(self):
-        lost = self.host.stream.pop(0)
-        assume(not isinstance(lost.event, SessionDeleted | TurnStopped))
-        self.gap = True
+    @rule(words=st.integers(1, 12))
+    def stream_breaks(self, words):
+        """Some words are lost; the stream is taken up again, and the runtime asks about what it may have missed."""
+        lost, self.host.stream = [word.event for word in self.host.stream[:words]], self.host.stream[words:]
+        assume(not any(isinstance(word, SessionDeleted | TurnStopped) for word in lost))
+        prompts = [word for word in lost if isinstance(word, MessageUpdated) and isinstance(word.message, UserMessage)]
+        self.lost_prompt = self.lost_prompt or bool(prompts)
+        if self.host.run is not None or self.session.phase not in RESTING_PHASES:
+            self.apply(self.session, attach(self.session, self.now))
+        else:
+            self.missed = True
 
     @precondition(lambda self: len(self.host.stream) > 1)
     @rule()
@@ -499,16 +527,6 @@ class SessionUnderFire(RuleBasedStateMachine):
         assume(first.breath == second.breath)
         self.host.stream[:2] = [second, first]
 
-    @precondition(lambda self: self.gap)
-    @rule()
-    def reconnect(self):
-        self.catch_up()
-
-    def catch_up(self):
-        self.gap = False
-        if self.host.run is not None or self.session.phase not in RESTING_PHASES:
-            self.apply(self.session, attach(self.session, self.now))
-
     @precondition(lambda self: self.calls)
     @rule(
         which=st.integers(0, 3),
@@ -516,13 +534,13 @@ class SessionUnderFire(RuleBasedStateMachine):
         stale_write_wins=st.booleans(),
     )
     def carry_out(self, which, fate, stale_write_wins):
-        self.perform(self.calls.pop(min(which, len(self.calls) - 1)), fate, stale_write_wins=stale_write_wins)
+        self.perform(self.calls.pop(min(which, len(self.calls) - 1)).action, fate, stale_write_wins=stale_write_wins)
 
     def perform(self, action, fate, *, stale_write_wins=False):
         self.host.now = self.now
         if isinstance(action, InspectSession):
             if fate == "done":
-                self.results.append(self.host.inspected())
+                self.reply(self.host.inspected())
         elif isinstance(action, AbortRun):
             self.perform_abort(action, fate)
         else:
@@ -536,7 +554,7 @@ class SessionUnderFire(RuleBasedStateMachine):
             self.host.abort()
 
         succeeded = fate == "done"
-        self.results.append(AbortReturned(session_id=SES, generation=action.generation, succeeded=succeeded))
+        self.reply(AbortReturned(session_id=SES, generation=action.generation, succeeded=succeeded))
 
     def perform_dispatch(self, action, fate, *, stale_write_wins):
         if self.session.generation != action.generation or self.session.phase is not Phase.DISPATCHING:
@@ -556,47 +574,51 @@ class SessionUnderFire(RuleBasedStateMachine):
         if self.host.run is None or self.host.run.number < before - 1:
             self.lost_dispatches += 1
 
-        self.results.append(answer)
+        self.reply(answer)
+
+    def reply(self, event):
+        self.results.append(Result(event, self.now))
 
     @precondition(lambda self: self.results)
     @rule(which=st.integers(0, 2))
     def result_arrives(self, which):
-        self.feed(self.results.pop(min(which, len(self.results) - 1)))
+        self.feed(self.results.pop(min(which, len(self.results) - 1)).event)
 
-    @rule(seconds=st.sampled_from([0.05, 0.3, 0.6, 1.1, 2.6, 5.1, 31.0, 125.0]))
+    @rule(seconds=st.sampled_from([0.0625, 0.25, 0.625, 1.125, 2.625, 5.125, 31.0, 125.0]))
     def time_passes(self, seconds):
-        if seconds > DELAY:
-            self.catch_up_with_everything()
-
         self.pass_time(seconds)
 
     def pass_time(self, seconds):
+        """Timers fire, and nothing stays on its way for longer than DELAY."""
         until = self.now + seconds
-        while self.timer is not None and self.timer.at <= until:
-            self.wait_for(self.timer.at)
-            timer, self.timer = self.timer, None
-            self.feed(TimerElapsed(session_id=SES, timer=timer.timer))
+        while (due := min(self.due(), key=lambda found: found[0], default=None)) and due[0] <= until:
+            self.set_clock(due[0])
+            due[1]()
 
-        self.wait_for(until)
+        self.set_clock(until)
 
-    def wait_for(self, at):
-        while self.host.stream and at - self.host.stream[0].said_at > DELAY:
-            self.deliver_one()
+    def set_clock(self, at):
+        self.now = self.host.now = max(self.now, ceil(at * TICKS) / TICKS)
 
-        self.now = self.host.now = max(self.now, at)
+    def due(self):
+        if self.timer is not None:
+            yield self.timer.at, self.fire
+        if self.host.stream:
+            yield self.host.stream[0].said_at + DELAY, self.deliver_one
+        if self.calls:
+            yield self.calls[0].asked_at + DELAY, self.perform_first
+        if self.results:
+            yield self.results[0].given_at + DELAY, self.take_first_result
 
-    def catch_up_with_everything(self):
-        while self.host.stream:
-            self.deliver_one()
-        if self.gap:
-            self.catch_up()
-        for action in self.calls[:]:
-            self.calls.remove(action)
-            self.perform(action, "done")
-        while self.results:
-            self.feed(self.results.pop(0))
-        while self.host.stream:
-            self.deliver_one()
+    def fire(self):
+        timer, self.timer = self.timer, None
+        self.feed(TimerElapsed(session_id=SES, timer=timer.timer))
+
+    def perform_first(self):
+        self.perform(self.calls.pop(0).action, "done")
+
+    def take_first_result(self):
+        self.feed(self.results.pop(0).event)
 
     @precondition(lambda self: not self.host.deleted)
     @rule(route=st.sampled_from(ROUTES), fate=st.sampled_from(FATES))
@@ -620,7 +642,7 @@ class SessionUnderFire(RuleBasedStateMachine):
         if told:
             self.host.say(TurnStopped(session_id=SES))
 
-        self.host.abort(by_user=True)
+        self.host.abort()
 
     @precondition(lambda self: not self.host.deleted and len(self.host.users) > 0)
     @rule()
@@ -688,11 +710,9 @@ class SessionUnderFire(RuleBasedStateMachine):
         if self.host.stream:
             self.deliver_one()
         elif self.results:
-            self.feed(self.results.pop(0))
+            self.take_first_result()
         elif self.calls:
-            self.perform(self.calls.pop(0), "done")
-        elif self.gap:
-            self.catch_up()
+            self.perform_first()
         elif self.host.has_work and (run is None or run.retries < 8):
             self.host.now = self.now
             self.host.work()
@@ -706,7 +726,13 @@ class SessionUnderFire(RuleBasedStateMachine):
     def check_answered(self, tried_before):
         """A turn with a working model left is answered, unless somebody stopped it or no model may help."""
         last = self.host.runs[-1]
-        if self.host.is_answered or self.stops or self.host.health[last.route] == "bad request":
+        if self.lost_prompt and len(self.host.users) > 1:
+            return  # the history tells of the newest prompt only; which one the host works on is not known
+
+        if len(self.host.users) > 1 and any(run.unknown for run in self.host.runs):
+            return  # a prompt that dies without a message within another's hop leaves nothing to tell it by
+
+        if self.host.is_answered or self.stops or self.missed or self.host.health[last.route] == "bad request":
             return
 
         working = {route for route in CHAIN if self.host.health[route] in WORKS} - tried_before - self.tried

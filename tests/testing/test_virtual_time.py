@@ -39,10 +39,12 @@ async def test_waits_end_in_the_order_of_their_times():
 
 
 async def test_a_limit_cuts_what_waits_for_ever():
+    began = anyio.current_time()
     with anyio.move_on_after(45) as scope:
         await anyio.sleep_forever()
 
     assert scope.cancelled_caught
+    assert anyio.current_time() - began == pytest.approx(45)
 
 
 async def test_settle_runs_long_chains_of_ready_work_and_takes_a_moment():

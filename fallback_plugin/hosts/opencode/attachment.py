@@ -67,7 +67,7 @@ async def check_server(client: OpenCodeClient) -> None:
 
 
 def _missing_operations(paths: Mapping[str, Any]) -> list[str]:
-    offered = {_shape(path): cast("Mapping[str, Any]", verbs) for path, verbs in paths.items()}
+    offered = {_shape(path): verbs if isinstance(verbs, dict) else {} for path, verbs in paths.items()}
     return [
         f"{method.upper()} {path}"
         for path, method in NEEDED_OPERATIONS.items()

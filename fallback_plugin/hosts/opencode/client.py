@@ -68,7 +68,7 @@ class OpenCodeClient:
         response = await self._request("GET", path, parameters=parameters)
         try:
             return response.json()
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             message = f"{self.url}{path} answered something that is not JSON"
             raise HostRefused(message, status=response.status_code) from error
 
@@ -153,9 +153,19 @@ async def _data_of(source: EventSource) -> AsyncIterator[str]:
 
 
 def check_url(url: str) -> str | None:
-    """What is wrong with a server URL, in words, or None."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        return f"{url!r} is no server URL; expected one like http://127.0.0.1:4096"
+    """What is wrong with a server URL, in words that repeat no password, or None."""
+    authority = url.partition("://")[2].partition("/")[0]
+    if "@" in authority:
+        return "the server URL must not hold a user or password; set OPENCODE_SERVER_PASSWORD instead"
 
-    return None
+    return None if _is_server_url(url) else f"{url!r} is no server URL; expected one like http://127.0.0.1:4096"
+
+
+def _is_server_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").encode("idna")
+        httpx.URL(url)
+        return parts.scheme in ("http", "https") and bool(host) and parts.port != 0
+    except (ValueError, httpx.InvalidURL):
+        return False

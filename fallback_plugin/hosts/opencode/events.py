@@ -34,6 +34,9 @@ CARRIED_KEYS = ("system", "tools", "format")
 """What a dispatch in place must repeat, since the host rewrites the message from the request."""
 
 
+_LARGEST = 1e18
+
+
 class MalformedEvent(ValueError):  # noqa: N818 - counted, never shown
     """An event of a known type whose shape is not the host's."""
 
@@ -78,8 +81,11 @@ def _maybe_text(fields: Json, key: str) -> str | None:
 
 
 def _number(value: object) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(cast("float", value)) if is_number else 0.0
+    """The number, 0 for what is none. JSON can hold infinity, NaN and integers that no float can."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0.0
+
+    return float(value) if -_LARGEST < value < _LARGEST else 0.0
 
 
 def _maybe_object(value: object) -> Json:
@@ -133,11 +139,10 @@ def parse_error(error: object, now_wall: float, provider: str | None = None) -> 
 
     fields = cast("Json", error)
     data = _maybe_object(fields.get("data"))
-    status = data.get("statusCode")
     headers = _maybe_object(data.get("responseHeaders"))
     return Facts(
         provider=provider,
-        status=int(status) if isinstance(status, int | float) and not isinstance(status, bool) else None,
+        status=int(_number(data.get("statusCode"))) or None,
         headers={str(name): str(value) for name, value in headers.items()},
         body=data.get("responseBody"),
         name=_maybe_text(fields, "name"),
@@ -152,7 +157,7 @@ _PART_TYPES: Mapping[str, PartType] = {
     "tool": PartType.TOOL,
     "compaction": PartType.COMPACTION,
 }
-_TOOL_STATUSES = frozenset({"pending", "running", "completed", "error"})
+_TOOL_STATUSES = ("pending", "running", "completed", "error")
 
 
 def _part_updated(fields: Json, now_wall: float) -> Event:
