@@ -5,7 +5,8 @@
     ├── HostError            the host is down, refuses or breaks its contract
     │   ├── HostUnavailable  nobody answers; trying again may help
     │   └── HostRefused      the host answered and said no
-    └── StoreError           the store is broken; the plugin degrades to memory
+    ├── StoreError           the store is broken; the plugin degrades to memory
+    └── ChainExhausted       every model of a chain has failed
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ class HostRefused(HostError):  # noqa: N818
     def __init__(self, message: str, *, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+
+
+class ChainExhausted(FallbackPluginError):  # noqa: N818
+    """Every model of the chain has failed; says what failed with what and when the earliest comes back."""
 
 
 class StoreError(FallbackPluginError):

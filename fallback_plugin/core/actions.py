@@ -72,6 +72,14 @@ class SetTimer:
     at: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportAnswer:
+    """A route has answered a turn to its end: what was known against it is over."""
+
+    session_id: str
+    route: str
+
+
 class NoticeType(StrEnum):
     """What people are told."""
 
@@ -117,4 +125,4 @@ class Announce:
     detail: str = ""
 
 
-Action = AbortRun | DispatchTurn | InspectSession | SetTimer | Announce
+Action = AbortRun | DispatchTurn | InspectSession | SetTimer | ReportAnswer | Announce

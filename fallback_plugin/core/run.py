@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fallback_plugin.core.actions import Announce, NoticeType
+from fallback_plugin.core.actions import Announce, NoticeType, ReportAnswer
 from fallback_plugin.core.activity import watch
 from fallback_plugin.core.classify import classify
 from fallback_plugin.core.events import AssistantMessage, UserMessage
@@ -249,8 +249,9 @@ def complete(session: Session) -> Step:
         hop=None,
         held=None,
     )
+    answer = ReportAnswer(session_id=session.session_id, route=route)
     if not turn.failures and not came_back:
-        return stay(done)
+        return Step(session=done, actions=(answer,))
 
     notice = Announce(
         session_id=session.session_id,
@@ -258,7 +259,7 @@ def complete(session: Session) -> Step:
         route=route,
         detail="answered" if turn.failures else "is back",
     )
-    return Step(session=done, actions=(notice,))
+    return Step(session=done, actions=(answer, notice))
 
 
 def settle(session: Session, now: float) -> Step:

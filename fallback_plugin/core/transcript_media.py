@@ -69,7 +69,7 @@ def fit(media: Media, role: Role, target: Endpoint) -> Part:
 
 def _takes_data(media: Media, family: Family) -> bool:
     if family is Family.GEMINI:
-        return _MEDIA_TYPE.fullmatch(media.media_type) is not None
+        return _says_what_it_is(media)
 
     if isinstance(media, Image):
         return media.media_type in PICTURES
@@ -85,16 +85,24 @@ def _takes_upload(media: Media, target: Endpoint) -> bool:
         return False
 
     if target.family is Family.GEMINI:
-        return _MEDIA_TYPE.fullmatch(media.media_type) is not None
+        return _says_what_it_is(media)
 
     return target.family is Family.ANTHROPIC or isinstance(media, File)
 
 
 def _takes_address(media: Media, family: Family) -> bool:
     if family is Family.GEMINI:
-        return _MEDIA_TYPE.fullmatch(media.media_type) is not None
+        return _says_what_it_is(media)
 
     return isinstance(media, Image) or (family is Family.ANTHROPIC and media.media_type == PDF)
+
+
+def _says_what_it_is(media: Media) -> bool:
+    """Gemini takes anything whose type is told."""
+    if isinstance(media, Image) and not media.media_type.startswith("image/"):
+        return False
+
+    return _MEDIA_TYPE.fullmatch(media.media_type) is not None
 
 
 def plain_text(media: Media) -> str:

@@ -92,7 +92,7 @@ class SharedHealth:
         now_wall = self._wall_clock()
         out: dict[str, float] = {}
         for key, known in self._known.items():
-            if is_out(known.outage, now_wall, self._owner):
+            if is_out(known.outage, now_wall):
                 until_wall = max(known.outage.until_wall, known.outage.probe_until_wall)
                 out[key] = now + until_wall - now_wall
 

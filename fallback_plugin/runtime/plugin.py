@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -17,9 +18,19 @@ import anyio
 from anyio.abc import TaskGroup
 
 from fallback_plugin.core import session as machine
-from fallback_plugin.core.actions import AbortRun, Action, Announce, DispatchTurn, InspectSession, SetTimer
+from fallback_plugin.core.actions import (
+    AbortRun,
+    Action,
+    Announce,
+    DispatchTurn,
+    InspectSession,
+    NoticeType,
+    ReportAnswer,
+    SetTimer,
+)
 from fallback_plugin.core.events import (
     AbortReturned,
+    AdvanceLost,
     DispatchReturned,
     Event,
     MessageUpdated,
@@ -33,9 +44,15 @@ from fallback_plugin.core.events import (
 from fallback_plugin.core.policy import Rules
 from fallback_plugin.core.record import HOP_PHASES, RESTING_PHASES, Phase, Session, Step
 from fallback_plugin.errors import FallbackPluginError
+from fallback_plugin.runtime.claims import LEASE_SECONDS
+from fallback_plugin.runtime.failpoints import reach
+from fallback_plugin.runtime.fleet import Fleet
+from fallback_plugin.runtime.health import SharedHealth
 from fallback_plugin.runtime.host import Host
 from fallback_plugin.runtime.observe import Observer, toast_for
 from fallback_plugin.runtime.timers import Timers
+from fallback_plugin.stores.base import Store
+from fallback_plugin.stores.memory import MemoryStore
 
 logger = logging.getLogger("fallback_plugin")
 
@@ -45,12 +62,14 @@ SESSION_AGE = 12 * 3600.0
 SESSION_COUNT = 250_000
 """Records kept at most; the ones longest at rest go first."""
 
+_TELLS_HEALTH = frozenset({NoticeType.FAILURE, NoticeType.EXHAUSTED})
 _OPENS_NO_RECORD = (
     PartUpdated,
     PartDeltaReceived,
     SessionDeleted,
     TimerElapsed,
     AbortReturned,
+    AdvanceLost,
     DispatchReturned,
     SessionInspected,
 )
@@ -68,13 +87,21 @@ class FallbackPlugin:
         host: what carries the actions out.
         rules: the policies in force; `reload` replaces them.
         observer: called with every notice; must not block.
+        store: what processes share and what outlives this one; in memory if None.
 
     Attributes:
         retry_in_flight: ids of the sessions whose advance is claimed and not yet seen to run.
         sessions: the records, by session id. Read only.
     """
 
-    def __init__(self, host: Host, rules: Rules, *, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        host: Host,
+        rules: Rules,
+        *,
+        observer: Observer | None = None,
+        store: Store | None = None,
+    ) -> None:
         self.retry_in_flight: set[str] = set()
         self.sessions: dict[str, Session] = {}
         self._host = host
@@ -85,11 +112,20 @@ class FallbackPlugin:
         self._tasks: TaskGroup | None = None
         self._stack = AsyncExitStack()
         self._settled = anyio.Event()
+        self._fleet = Fleet(store or MemoryStore(), on_lost=self._on_lost, on_health=self._on_health)
+
+    @property
+    def health(self) -> SharedHealth:
+        """What is known about routes and providers."""
+        return self._fleet.health
 
     async def __aenter__(self) -> Self:
+        await self._fleet.open()
         self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
         self._tasks.start_soon(self._timers.run)
         self._tasks.start_soon(self._sweep)
+        self._tasks.start_soon(self.health.follow)
+        self._tasks.start_soon(self._take_over)
         return self
 
     async def __aexit__(
@@ -103,6 +139,8 @@ class FallbackPlugin:
 
         await self._stack.__aexit__(kind, error, trace)
         self._tasks = None
+        with anyio.CancelScope(shield=True):
+            await self._fleet.close()
 
     def on_message_updated(self, event: MessageUpdated) -> None:
         """Handle message.updated: one of the two events that report a failure."""
@@ -150,7 +188,7 @@ class FallbackPlugin:
 
     def reload(self, rules: Rules) -> None:
         """Put other policies in force, from the next decision on."""
-        self._rules = rules
+        self._rules = replace(rules, outages=self._rules.outages)
 
     async def drain(self, patience: float) -> bool:
         """Wait for the hops under way to be seen to run.
@@ -174,16 +212,44 @@ class FallbackPlugin:
     def _apply(self, session_id: str, step: Step, now: float) -> None:
         # Before anything is kept: a claim whose actions can't be carried out would be lost.
         self._task_group()
-        session = step.session
+        before, session = self.sessions.get(session_id), step.session
         if session is None:
             self._forget(session_id)
+            self._start(lambda: self._fleet.claims.forget(session_id))
         else:
             self.sessions[session_id] = session
             self._touched[session_id] = now
             self._mark_in_flight(session_id, in_flight=session.phase in HOP_PHASES)
+            self._coordinate(before, session)
 
         for action in step.actions:
             self._carry_out(action, now)
+
+    def _coordinate(self, before: Session | None, session: Session) -> None:
+        """Claim a hop that has begun; let go of one that is over."""
+        was_hop = before is not None and before.phase in HOP_PHASES
+        if session.phase in HOP_PHASES:
+            if before is None or not was_hop or before.generation != session.generation:
+                self._fleet.claims.begin(session, self._task_group())
+        elif was_hop:
+            self._fleet.claims.end(session.session_id, self._task_group())
+
+    def _on_lost(self, session_id: str, generation: int) -> None:
+        self.handle(AdvanceLost(session_id=session_id, generation=generation))
+
+    def _on_health(self) -> None:
+        self._rules = replace(self._rules, outages=self.health.outages(anyio.current_time()))
+
+    async def _take_over(self) -> None:
+        """Carry on what other processes, or this one before it died, have left unfinished."""
+        while True:
+            for session in await self._fleet.claims.pending():
+                known = self.sessions.get(session.session_id)
+                if known is None or known.phase in RESTING_PHASES:
+                    now = anyio.current_time()
+                    self._apply(session.session_id, machine.attach(session, now), now)
+
+            await anyio.sleep(LEASE_SECONDS / 2)
 
     def _mark_in_flight(self, session_id: str, *, in_flight: bool) -> None:
         if in_flight:
@@ -202,6 +268,9 @@ class FallbackPlugin:
             self._timers.set(action.session_id, action.timer, action.at)
         elif isinstance(action, Announce):
             self._announce(action, now)
+        elif isinstance(action, ReportAnswer):
+            if len(self.health):
+                self._start(lambda: self.health.report_success(action.route))
         elif isinstance(action, AbortRun):
             self._start(lambda: self._abort(action))
         elif isinstance(action, DispatchTurn):
@@ -226,28 +295,48 @@ class FallbackPlugin:
             except Exception as error:  # noqa: BLE001 - who looks on must not end what he looks at
                 logger.warning("observer failed: %s", type(error).__name__)
 
-        session = self.sessions.get(notice.session_id)
-        agent = session.turn.user.agent if session and session.turn else None
-        if notice.toast and self._rules.policy(agent).notify_on_fallback:
-            self._start(lambda: self._show(notice, now))
+        turn = session.turn if (session := self.sessions.get(notice.session_id)) else None
+        policy = self._rules.policy(turn.user.agent if turn else None)
+        failure, route = notice.failure, notice.route
+        if notice.notice in _TELLS_HEALTH and failure is not None and route is not None:
+            cooldown = policy.cooldown_seconds
+            self._start(lambda: self.health.report_failure(route, failure, now=now, cooldown=cooldown))
+
+        if notice.toast and policy.notify_on_fallback:
+            self._start(lambda: self._show(notice, now, turn.user.message_id if turn else ""))
 
     async def _abort(self, action: AbortRun) -> None:
         session = self.sessions.get(action.session_id)
         if session is None or session.generation != action.generation or session.phase is Phase.RUNNING:
             return
 
+        if session.phase in HOP_PHASES and not await self._is_granted(action.session_id, action.generation):
+            return
+
         succeeded = await self._guard("abort", self._host.abort, action.session_id)
+        reach("aborted")
         self.handle(AbortReturned(session_id=action.session_id, generation=action.generation, succeeded=succeeded))
+
+    async def _is_granted(self, session_id: str, generation: int) -> bool:
+        """Whether the hop is this process's, and still the one that was meant when the claim was decided."""
+        granted = await self._fleet.claims.granted(session_id, generation)
+        session = self.sessions.get(session_id)
+        return granted and session is not None and session.generation == generation and session.phase in HOP_PHASES
 
     async def _dispatch(self, action: DispatchTurn) -> None:
         session = self.sessions.get(action.session_id)
         if session is None or session.generation != action.generation or session.phase is not Phase.DISPATCHING:
             return
 
+        if not await self._is_granted(action.session_id, action.generation):
+            return
+
+        reach("dispatching")
         answers: list[DispatchReturned] = []
 
         async def send(turn: DispatchTurn) -> None:
             answers.append(await self._host.dispatch(turn))
+            reach("dispatched")
 
         if await self._guard("dispatch", send, action):
             self.handle(answers[0])
@@ -271,7 +360,11 @@ class FallbackPlugin:
         if await self._guard("inspect", ask, action.session_id):
             self.handle(found[0])
 
-    async def _show(self, notice: Announce, now: float) -> None:
+    async def _show(self, notice: Announce, now: float, message_id: str) -> None:
+        is_end = notice.notice is NoticeType.EXHAUSTED
+        if is_end and not await self._fleet.may_speak(notice.session_id, message_id):
+            return
+
         await self._guard("toast", self._host.show, toast_for(notice, now))
 
     async def _guard(self, what: str, call: Callable[..., Awaitable[None]], *arguments: object) -> bool:

@@ -19,7 +19,34 @@ Everything is one of five things:
   remembers the last one that it saw asks for what came after.
 
 Each operation is atomic, and one round trip where the store is remote. Times are epoch seconds, given by the caller:
-processes share the wall clock, not the monotonic one. Whatever breaks is raised as `StoreError`; nothing else is.
+processes share the wall clock, not the monotonic one. Only writes, deletions and the use of an alias are stamped with
+the store's own wall clock. Whatever breaks is raised as `StoreError`; nothing else is, but for a value that is not
+JSON: `TypeError` or `ValueError`, before anything was touched. A call that is cancelled may still take effect.
+
+What stays unique
+-----------------
+
+- A key's revisions never come twice, also over a deletion, which counts as a write: whoever saw revision 2 before the
+  record was deleted and written anew is refused. (They begin anew once the tombstone was forgotten.)
+- A key's generations only ever grow, also over `forget`. A free lease is always given under a higher generation than
+  any before it; first ones need not be 1.
+- A change number that is higher than the store's own tells that the store began anew (set aside, flushed): `changes`
+  then answers with everything.
+
+Where two names meet
+--------------------
+
+`alias` leads the key that `old` leads to, and all others that lead there, to the key that `new` leads to; two names
+that mean the same already are left alone, so there are no circles. If both names hold something:
+
+| under both      | what goes on                                                                                    |
+|-----------------|-------------------------------------------------------------------------------------------------|
+| record          | the one of the newer change, under a revision that neither had; a tombstone never wins          |
+| stream          | the entries of `old`, then those of `new` whose ids are not among them, numbered anew           |
+| lease           | the one with the later deadline; whoever held the other is refused from then on                 |
+
+Watchers see the tombstone of (kind, old) and the record under (kind, new). Names are kept while a lease is held on
+what they lead to; `forget` drops them when they were last used before its time (to the minute).
 """
 
 from __future__ import annotations
@@ -45,6 +72,7 @@ class Record:
         revision: 1 for the first write of a key, one more for each further one.
         change: the store-wide number of its last write.
         value: None for a record that was deleted; only `changes` shows such.
+        written_wall: when it was last written or deleted, by the writer's clock; tells the newer of two copies.
     """
 
     kind: str
@@ -52,6 +80,7 @@ class Record:
     value: Json | None
     revision: int
     change: int
+    written_wall: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +216,10 @@ class Store(Protocol):
         ...
 
     async def refresh(self, lease: Lease, ttl: float, *, now_wall: float) -> Lease | None:
-        """Extend the lease; None when it is no longer this owner's and generation's: then act no more (K-A7)."""
+        """Extend the lease; None when its time is over, or it is no longer this owner's and generation's (A23).
+
+        After None its owner acts no more (K-A7); it may acquire again, under a new generation.
+        """
         ...
 
     async def release(self, lease: Lease) -> bool:
@@ -214,5 +246,8 @@ class Store(Protocol):
         ...
 
     async def forget(self, *, before_wall: float) -> int:
-        """Drop tombstones, expired leases and aliases that were last used before a time; how many."""
+        """Drop tombstones, expired leases and aliases that were last used before a time; how many.
+
+        Give it a time before which nobody watched last: a watcher never hears of a forgotten tombstone.
+        """
         ...

@@ -88,7 +88,7 @@ class Run:
     tokens: bool = False
     unfinished_answers: int = 0
     retries: int = 0
-    active_at: float = 0.0
+    signs: list = field(default_factory=list)
     unknown: bool = False
     messages: list = field(default_factory=list)
     error: Facts = QUOTA
@@ -177,7 +177,7 @@ class NaiveHost:
 
     def begin(self, user_id):
         self.run = Run(
-            number=len(self.runs), user_id=user_id, route=self.user(user_id).route, active_at=self.now
+            number=len(self.runs), user_id=user_id, route=self.user(user_id).route, signs=[self.now]
         )
         self.runs.append(self.run)
         self.next_up = None
@@ -196,7 +196,7 @@ class NaiveHost:
         run.messages.append(run.message_id)
         self.answers.append(message)
         self.say(self.message(message))
-        run.active_at = self.now
+        run.signs.append(self.now)
 
     def removed(self, message_id):
         self.answers = [answer for answer in self.answers if answer.message_id != message_id]
@@ -287,7 +287,7 @@ class NaiveHost:
             return
 
         run, fate = self.run, self.health[self.run.route]
-        run.active_at = self.now
+        run.signs.append(self.now)
         if run.stage == "dying":
             self.die()
         elif run.stage == "retry":
@@ -390,6 +390,7 @@ class SessionUnderFire(RuleBasedStateMachine):
         self.heard = []
         self.missed = False
         self.lost_prompt = False
+        self.lost_words = False
         self.final_turn = None
         self.lost_dispatches = 0
         self.claims_of = {}
@@ -433,7 +434,7 @@ class SessionUnderFire(RuleBasedStateMachine):
 
             if refused:
                 assert self.lost_dispatches > 0, "refused without a refusal"
-            else:
+            elif not self.cannot_know_the_prompt:
                 self.claim_run(claim)
 
             assert self.final_turn is None, "an advance after a stop"
@@ -448,27 +449,44 @@ class SessionUnderFire(RuleBasedStateMachine):
             self.claims_of[turn] = self.claims_of.get(turn, 0) + 1
             assert self.claims_of[turn] <= len(CHAIN) + 2, "attempts are not bounded"
 
+    @property
+    def cannot_know_the_prompt(self):
+        """The history tells of the newest prompt only, not of the one that the host works on."""
+        return self.lost_prompt and len(self.host.users) > 1
+
     def claim_run(self, claim):
         retired = self.session.turn.retired
         runs = [run for run in self.host.runs if run.route == claim.route]
         assert runs, f"an advance for {claim.route}, which was never asked"
-        run = next((run for run in runs if retired and retired[-1] in run.messages), runs[-1])
+        own = [run for run in runs if run.user_id == self.session.turn.user.message_id]
+        run = next((run for run in runs if retired and retired[-1] in run.messages), [*runs, *own][-1])
         assert not run.claimed, "a second advance for one failure"
         run.claimed = True
         if claim.failure.kind is Kind.TIMEOUT:
-            limit = STALL if run.tokens else TIMEOUT
-            assert self.now - run.active_at >= limit - GRAIN, "silence that was none"
+            limit = STALL if run.tokens and not self.lost_words else TIMEOUT
+            unheard = self.host.stream[0].said_at if self.host.stream else self.now + 1
+            heard = max(at for at in run.signs if at < unheard or at == run.signs[0])
+            assert self.now - heard >= limit - GRAIN, "silence that was none"
         else:
             assert run.failed, "an advance without a failure"
 
     def check_stop(self, event):
         """From the event on that shows a stop, the turn is over until a newer prompt."""
-        if isinstance(event, MessageUpdated) and isinstance(event.message, UserMessage):
-            if self.final_turn is not None and event.message.created_wall > self.final_turn:
-                self.final_turn = None
-        elif isinstance(event, TurnStopped) and self.session.turn is not None:
-            self.final_turn = self.session.turn.user.created_wall
+        if isinstance(event, TurnStopped) and self.session.turn is not None:
+            self.final_turn = self.host.user(self.session.turn.user.message_id).created_wall
             assert self.session.phase is Phase.STOPPED
+        elif self.final_turn is not None and self.told_of(event) > self.final_turn:
+            self.final_turn = None
+
+    def told_of(self, event):
+        """When the prompt was made that an event speaks of."""
+        if isinstance(event, SessionInspected):
+            return event.user.created_wall if event.user else 0.0
+        if not isinstance(event, MessageUpdated):
+            return 0.0
+
+        message = event.message
+        return message.created_wall if isinstance(message, UserMessage) else self.host.user(message.parent_id).created_wall
 
     # ── the adversary ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -513,6 +531,7 @@ class SessionUnderFire(RuleBasedStateMachine):
         """Some words are lost; the stream is taken up again, and the runtime asks about what it may have missed."""
         lost, self.host.stream = [word.event for word in self.host.stream[:words]], self.host.stream[words:]
         assume(not any(isinstance(word, SessionDeleted | TurnStopped) for word in lost))
+        self.lost_words = True
         prompts = [word for word in lost if isinstance(word, MessageUpdated) and isinstance(word.message, UserMessage)]
         self.lost_prompt = self.lost_prompt or bool(prompts)
         if self.host.run is not None or self.session.phase not in RESTING_PHASES:
@@ -726,8 +745,8 @@ class SessionUnderFire(RuleBasedStateMachine):
     def check_answered(self, tried_before):
         """A turn with a working model left is answered, unless somebody stopped it or no model may help."""
         last = self.host.runs[-1]
-        if self.lost_prompt and len(self.host.users) > 1:
-            return  # the history tells of the newest prompt only; which one the host works on is not known
+        if self.cannot_know_the_prompt:
+            return
 
         if len(self.host.users) > 1 and any(run.unknown for run in self.host.runs):
             return  # a prompt that dies without a message within another's hop leaves nothing to tell it by

@@ -90,7 +90,9 @@ async def _respond(answer, request):
     if isinstance(answer, int) and not isinstance(answer, bool):
         return httpx.Response(answer, request=request)
 
-    return httpx.Response(200, json=answer, request=request)
+    return httpx.Response(
+        200, headers={"content-type": "application/json"}, content=json.dumps(answer), request=request
+    )
 
 
 class _Stream(httpx.AsyncByteStream):

@@ -176,9 +176,8 @@ async def test_a_server_that_accepts_and_never_answers():
         b"",
         b"SSH-2.0-OpenSSH\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{",
-        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\nxx",
     ],
-    ids=["closed", "not http", "cut body", "bad gzip"],
+    ids=["closed", "not http", "cut body"],
 )
 async def test_a_broken_answer_is_a_server_that_is_not_there(bytes_sent):
     async def serve(stream):
@@ -188,6 +187,14 @@ async def test_a_broken_answer_is_a_server_that_is_not_there(bytes_sent):
 
     async with raw_server(serve) as url, opened(url=url) as client:
         with pytest.raises(HostUnavailable, match="no server answers at"):
+            await client.get("/doc")
+
+
+# On trio httpx leaves its own generators open after such an answer, and says so.
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_an_answer_that_cannot_be_unpacked():
+    async with opened(always(200, headers={"content-encoding": "gzip"}, content=b"xx")) as client:
+        with pytest.raises(HostUnavailable, match="DecodingError"):
             await client.get("/doc")
 
 

@@ -1,0 +1,337 @@
+"""The store of one process: nothing survives it. It is what the plugin falls back to, and what tests begin with.
+
+No method waits, so each is atomic on its event loop.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+
+from fallback_plugin.stores.base import Appended, Changes, Entry, Json, Lease, Record, Stored
+from fallback_plugin.stores.encoding import decode, encode
+
+
+@dataclass(slots=True, kw_only=True)
+class Row:
+    """A record at rest; no text for a tombstone."""
+
+    text: str | None
+    revision: int
+    change: int
+    wall: float
+
+
+@dataclass(slots=True, kw_only=True)
+class LeaseRow:
+    """A lease at rest; no owner when it is free.
+
+    Attributes:
+        following: the generation that the next owner will have.
+    """
+
+    owner: str | None
+    generation: int
+    expires_wall: float
+    following: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Alias:
+    """Where an old key leads, and when that was last asked."""
+
+    target: str
+    used_wall: float
+
+
+@dataclass(slots=True)
+class Stream:
+    """A stream at rest: (text, wall, id) each, from the sequence `first` on."""
+
+    first: int = 0
+    rows: list[tuple[str, float, str | None]] = field(default_factory=list[tuple[str, float, str | None]])
+    sequences: dict[str, int] = field(default_factory=dict[str, int])
+
+    @property
+    def end(self) -> int:
+        """The next free sequence."""
+        return self.first + len(self.rows)
+
+    def add(self, text: str, wall: float, entry_id: str | None) -> int:
+        """The sequence of the entry, which is stored unless its id is known."""
+        if entry_id is not None and entry_id in self.sequences:
+            return self.sequences[entry_id]
+
+        sequence = self.end
+        self.rows.append((text, wall, entry_id))
+        if entry_id is not None:
+            self.sequences[entry_id] = sequence
+
+        return sequence
+
+    def cut(self, start: int) -> int:
+        """Drop from a sequence on; how many."""
+        dropped = self.rows[max(0, start - self.first) :]
+        del self.rows[len(self.rows) - len(dropped) :]
+        for _, _, entry_id in dropped:
+            if entry_id is not None:
+                del self.sequences[entry_id]
+
+        return len(dropped)
+
+
+class MemoryStore:
+    """Implements `Store` in dictionaries.
+
+    Args:
+        wall: epoch seconds; stamps writes, deletions and the use of aliases.
+    """
+
+    def __init__(self, *, wall: Callable[[], float] = time.time) -> None:
+        self.wall = wall
+        self.warnings: list[str] = []
+        self.change = 0
+        self.first_generation = 1
+        self.first_revision = 1
+        # Each kind in the order of its changes, so that what is new is found from the end.
+        self.kinds: defaultdict[str, dict[str, Row]] = defaultdict(dict)
+        self.streams: dict[str, Stream] = {}
+        self.leases: dict[str, LeaseRow] = {}
+        self.aliases: dict[str, Alias] = {}
+        self._leading_to: defaultdict[str, set[str]] = defaultdict(set)
+
+    async def open(self) -> None:
+        """Nothing to do."""
+
+    async def close(self) -> None:
+        """Nothing to do; what is stored stays with the object."""
+
+    async def get(self, kind: str, key: str) -> Record | None:
+        key = self._follow(key)
+        row = self.kinds[kind].get(key)
+        return None if row is None or row.text is None else _record(kind, key, row)
+
+    async def put(self, kind: str, key: str, value: Json, *, expected: int | None = None) -> Record | None:
+        text = encode(value)
+        key = self._follow(key)
+        row = self.kinds[kind].get(key)
+        if expected is not None and expected != _revision(row):
+            return None
+
+        revision = self.first_revision if row is None else max(self.first_revision, row.revision + 1)
+        return _record(kind, key, self.write(kind, key, text, revision, self.wall()))
+
+    async def delete(self, kind: str, key: str, *, expected: int | None = None) -> bool:
+        key = self._follow(key)
+        row = self.kinds[kind].get(key)
+        if row is None or row.text is None or expected not in (None, row.revision):
+            return False
+
+        self.write(kind, key, None, row.revision + 1, self.wall())
+        return True
+
+    async def scan(self, kind: str) -> tuple[Record, ...]:
+        return tuple(_record(kind, key, row) for key, row in self.kinds[kind].items() if row.text is not None)
+
+    async def changes(self, kind: str, *, after: int) -> Changes:
+        after = 0 if after > self.change else after
+        newest_first = takewhile(lambda item: item[1].change > after, reversed(self.kinds[kind].items()))
+        records = tuple(_record(kind, key, row) for key, row in newest_first)[::-1]
+        return Changes(change=records[-1].change if records else after, records=records)
+
+    async def append(
+        self, stream: str, entries: Sequence[Entry], *, offset: int | None = None, now_wall: float
+    ) -> Appended:
+        texts = [encode(entry.value) for entry in entries]
+        stream = self._follow(stream)
+        if not texts:
+            return Appended(sequences=(), next_sequence=self.streams[stream].end if stream in self.streams else 0)
+
+        rows = self.streams.setdefault(stream, Stream())
+        sequences = tuple(
+            rows.add(text, now_wall, entry.entry_id) for text, entry in zip(texts, entries, strict=True)
+        )
+        return Appended(sequences=sequences, next_sequence=rows.end)
+
+    async def entries(self, stream: str, *, start: int = 0, limit: int | None = None) -> tuple[Stored, ...]:
+        rows = self.streams.get(self._follow(stream), Stream())
+        start = max(start, rows.first)
+        wanted = rows.rows[start - rows.first :][:limit]
+        return tuple(
+            Stored(sequence=sequence, value=decode(text), at_wall=wall, entry_id=entry_id)
+            for sequence, (text, wall, entry_id) in enumerate(wanted, start)
+        )
+
+    async def truncate(self, stream: str, start: int) -> int:
+        rows = self.streams.get(self._follow(stream))
+        return 0 if rows is None else rows.cut(start)
+
+    async def acquire(self, key: str, owner: str, ttl: float, *, now_wall: float) -> Lease | None:
+        key = self._follow(key)
+        row = self.leases.get(key) or self._free_lease(key)
+        if row.owner is not None and row.expires_wall > now_wall:
+            if row.owner != owner:
+                return None
+        else:
+            row.owner, row.generation, row.following = owner, row.following, row.following + 1
+
+        row.expires_wall = now_wall + ttl
+        return _lease(key, row)
+
+    async def refresh(self, lease: Lease, ttl: float, *, now_wall: float) -> Lease | None:
+        key = self._follow(lease.key)
+        row = self.leases.get(key)
+        if row is None or not _is_held_by(row, lease) or row.expires_wall <= now_wall:
+            return None
+
+        row.expires_wall = now_wall + ttl
+        return _lease(key, row)
+
+    async def release(self, lease: Lease) -> bool:
+        row = self.leases.get(self._follow(lease.key))
+        if row is None or not _is_held_by(row, lease):
+            return False
+
+        row.owner = None
+        return True
+
+    async def force_release(self, key: str) -> int:
+        key = self._follow(key)
+        row = self.leases.get(key) or self._free_lease(key)
+        row.owner = None
+        return row.following
+
+    async def holder(self, key: str, *, now_wall: float) -> Lease | None:
+        key = self._follow(key)
+        row = self.leases.get(key)
+        return None if row is None or row.owner is None or row.expires_wall <= now_wall else _lease(key, row)
+
+    async def alias(self, old: str, new: str) -> None:
+        old, new = self._follow(old), self._follow(new)
+        if old == new:
+            return
+
+        self._move_records(old, new)
+        self._move_stream(old, new)
+        self._move_lease(old, new)
+        for key in (old, *self._leading_to.pop(old, ())):
+            self.lead(key, new)
+
+    async def resolve(self, key: str) -> str:
+        return self._follow(key)
+
+    async def forget(self, *, before_wall: float) -> int:
+        return self._forget_tombstones(before_wall) + self._forget_leases(before_wall) + self._forget_aliases(before_wall)
+
+    def write(self, kind: str, key: str, text: str | None, revision: int, wall: float) -> Row:
+        """Put a row, or a tombstone, at the end of its kind."""
+        self.change += 1
+        row = Row(text=text, revision=revision, change=self.change, wall=wall)
+        rows = self.kinds[kind]
+        rows.pop(key, None)
+        rows[key] = row
+        return row
+
+    def lead(self, old: str, target: str) -> None:
+        """Note where a key leads."""
+        self.aliases[old] = Alias(target=target, used_wall=self.wall())
+        self._leading_to[target].add(old)
+
+    def _follow(self, key: str) -> str:
+        alias = self.aliases.get(key)
+        if alias is None:
+            return key
+
+        alias.used_wall = self.wall()
+        return alias.target
+
+    def _free_lease(self, key: str) -> LeaseRow:
+        row = LeaseRow(owner=None, generation=0, expires_wall=0.0, following=self.first_generation)
+        self.leases[key] = row
+        return row
+
+    def _move_records(self, old: str, new: str) -> None:
+        for kind, rows in self.kinds.items():
+            ours, theirs = rows.get(old), rows.get(new)
+            if ours is None or ours.text is None:
+                continue
+
+            stays = theirs is not None and theirs.text is not None and theirs.change > ours.change
+            kept = theirs if stays and theirs else ours
+            revision = ours.revision if theirs is None else max(ours.revision, theirs.revision) + 1
+            self.write(kind, old, None, ours.revision + 1, self.wall())
+            self.write(kind, new, kept.text, revision, kept.wall)
+
+    def _move_stream(self, old: str, new: str) -> None:
+        if old not in self.streams:
+            return
+
+        moved = self.streams.pop(old)
+        for text, wall, entry_id in self.streams.get(new, Stream()).rows:
+            moved.add(text, wall, entry_id)
+
+        self.streams[new] = moved
+
+    def _move_lease(self, old: str, new: str) -> None:
+        if old not in self.leases:
+            return
+
+        ours = self.leases.pop(old)
+        theirs = self.leases.setdefault(new, ours)
+        following = max(ours.following, theirs.following)
+        if ours.owner is not None and (theirs.owner is None or ours.expires_wall >= theirs.expires_wall):
+            self.leases[new] = ours
+
+        self.leases[new].following = following
+
+    def _forget_tombstones(self, before_wall: float) -> int:
+        forgotten = 0
+        for rows in self.kinds.values():
+            keys = [key for key, row in rows.items() if row.text is None and row.wall < before_wall]
+            forgotten += _drop(rows, keys)
+
+        return forgotten
+
+    def _forget_leases(self, before_wall: float) -> int:
+        keys = [key for key, row in self.leases.items() if row.expires_wall < before_wall]
+        self.first_generation = max([self.first_generation, *(self.leases[key].following for key in keys)])
+        return _drop(self.leases, keys)
+
+    def _forget_aliases(self, before_wall: float) -> int:
+        # Expired leases are gone by now; one that is held keeps every name it goes by (K-W7).
+        held = {key for key, row in self.leases.items() if row.owner is not None}
+        keys = [
+            old
+            for old, alias in self.aliases.items()
+            if alias.used_wall < before_wall and alias.target not in held
+        ]
+        for old in keys:
+            self._leading_to[self.aliases[old].target].discard(old)
+
+        return _drop(self.aliases, keys)
+
+
+def _drop(rows: dict[str, Row] | dict[str, LeaseRow] | dict[str, Alias], keys: Iterable[str]) -> int:
+    return sum(rows.pop(key, None) is not None for key in keys)
+
+
+def _revision(row: Row | None) -> int:
+    return 0 if row is None or row.text is None else row.revision
+
+
+def _record(kind: str, key: str, row: Row) -> Record:
+    value = None if row.text is None else decode(row.text)
+    return Record(
+        kind=kind, key=key, value=value, revision=row.revision, change=row.change, written_wall=row.wall
+    )
+
+
+def _lease(key: str, row: LeaseRow) -> Lease:
+    return Lease(key=key, owner=row.owner or "", generation=row.generation, expires_wall=row.expires_wall)
+
+
+def _is_held_by(row: LeaseRow, lease: Lease) -> bool:
+    return row.owner == lease.owner and row.generation == lease.generation
