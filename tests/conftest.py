@@ -115,7 +115,8 @@ class _Handler(BaseHTTPRequestHandler):
     def answer(self):
         length = int(self.headers.get("content-length") or 0)
         body = json.loads(self.rfile.read(length)) if length else None
-        self.server.requests.append((self.command, self.path, dict(self.headers), body))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.server.requests.append((self.command, self.path, headers, body))
         default = Reply(body=WEB_PAGE, content_type="text/html")
         reply = self.server.replies.get((self.command, urlsplit(self.path).path), default)
         if callable(reply):

@@ -82,16 +82,28 @@ class Output:
     def _write(self, text: str, record: dict[str, Any]) -> None:
         at = datetime.now().astimezone()
         if self.as_json:
-            text = json.dumps({"at": at.isoformat(timespec="milliseconds"), **record}, ensure_ascii=False)
+            text = json.dumps({"at": at.isoformat(timespec="milliseconds"), **record})
         else:
             text = f"{at:%H:%M:%S}  {text}"
 
         # Whoever read our lines may be gone; the turns are not.
         try:
-            sys.stdout.write(text + "\n")
+            sys.stdout.write(_encodable(text, sys.stdout.encoding) + "\n")
             sys.stdout.flush()
-        except (BrokenPipeError, UnicodeEncodeError):
+        except BrokenPipeError:
+            _write_to_nobody()
+        except OSError:
             return
+
+
+def _encodable(text: str, encoding: str) -> str:
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _write_to_nobody() -> None:
+    """What Python holds back of a broken pipe would fail once more at the end, and change the exit code."""
+    with Path(os.devnull).open("w") as nothing:
+        os.dup2(nothing.fileno(), sys.stdout.fileno())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,11 +8,11 @@ arrive, and no two handlers can both hold its advance.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import anyio
 from anyio.abc import TaskGroup
@@ -44,23 +44,18 @@ from fallback_plugin.core.events import (
 from fallback_plugin.core.policy import Rules
 from fallback_plugin.core.record import HOP_PHASES, RESTING_PHASES, Phase, Session, Step
 from fallback_plugin.errors import FallbackPluginError
+from fallback_plugin.runtime.calls import HostCalls
 from fallback_plugin.runtime.claims import LEASE_SECONDS
-from fallback_plugin.runtime.failpoints import reach
 from fallback_plugin.runtime.fleet import Fleet
 from fallback_plugin.runtime.health import SharedHealth
 from fallback_plugin.runtime.host import Host
 from fallback_plugin.runtime.observe import Observer, toast_for
+from fallback_plugin.runtime.records import Records
 from fallback_plugin.runtime.timers import Timers
 from fallback_plugin.stores.base import Store
 from fallback_plugin.stores.memory import MemoryStore
 
 logger = logging.getLogger("fallback_plugin")
-
-SWEEP_PERIOD = 300.0
-SESSION_AGE = 12 * 3600.0
-"""Seconds of rest after which a session's record is dropped; 30 min lost live ones (K28, omo #6579)."""
-SESSION_COUNT = 250_000
-"""Records kept at most; the ones longest at rest go first."""
 
 _TELLS_HEALTH = frozenset({NoticeType.FAILURE, NoticeType.EXHAUSTED})
 _OPENS_NO_RECORD = (
@@ -88,10 +83,6 @@ class FallbackPlugin:
         rules: the policies in force; `reload` replaces them.
         observer: called with every notice; must not block.
         store: what processes share and what outlives this one; in memory if None.
-
-    Attributes:
-        retry_in_flight: ids of the sessions whose advance is claimed and not yet seen to run.
-        sessions: the records, by session id. Read only.
     """
 
     def __init__(
@@ -102,17 +93,24 @@ class FallbackPlugin:
         observer: Observer | None = None,
         store: Store | None = None,
     ) -> None:
-        self.retry_in_flight: set[str] = set()
-        self.sessions: dict[str, Session] = {}
-        self._host = host
+        self._records = Records()
+        self._calls = HostCalls(host)
         self._rules = rules
         self._observer = observer
-        self._touched: dict[str, float] = {}
         self._timers = Timers(self._on_timer)
         self._tasks: TaskGroup | None = None
         self._stack = AsyncExitStack()
-        self._settled = anyio.Event()
         self._fleet = Fleet(store or MemoryStore(), on_lost=self._on_lost, on_health=self._on_health)
+
+    @property
+    def sessions(self) -> dict[str, Session]:
+        """The records, by session id. Read only."""
+        return self._records.sessions
+
+    @property
+    def retry_in_flight(self) -> set[str]:
+        """Ids of the sessions whose advance is claimed and not yet seen to run. Read only."""
+        return self._records.retry_in_flight
 
     @property
     def health(self) -> SharedHealth:
@@ -123,7 +121,7 @@ class FallbackPlugin:
         await self._fleet.open()
         self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
         self._tasks.start_soon(self._timers.run)
-        self._tasks.start_soon(self._sweep)
+        self._tasks.start_soon(self._records.keep_swept)
         self._tasks.start_soon(self.health.follow)
         self._tasks.start_soon(self._take_over)
         return self
@@ -181,8 +179,7 @@ class FallbackPlugin:
                 are asked about as well.
         """
         now = anyio.current_time()
-        expected = [key for key, session in self.sessions.items() if session.phase not in RESTING_PHASES]
-        for session_id in dict.fromkeys([*at_work, *expected]):
+        for session_id in dict.fromkeys([*at_work, *self._records.at_work()]):
             session = self.sessions.get(session_id) or Session(session_id=session_id)
             self._apply(session_id, machine.attach(session, now), now)
 
@@ -199,12 +196,11 @@ class FallbackPlugin:
         Returns:
             Whether none is left under way.
         """
-        with anyio.move_on_after(patience):
-            while self.retry_in_flight:
-                self._settled = anyio.Event()
-                await self._settled.wait()
+        return await self._records.drain(patience)
 
-        return not self.retry_in_flight
+    def sweep(self, now: float) -> int:
+        """Drop the records of sessions long at rest; how many. Done by itself every few minutes."""
+        return self._records.sweep(now)
 
     def _on_timer(self, session_id: str, timer: int) -> None:
         self.handle(TimerElapsed(session_id=session_id, timer=timer))
@@ -214,12 +210,10 @@ class FallbackPlugin:
         self._task_group()
         before, session = self.sessions.get(session_id), step.session
         if session is None:
-            self._forget(session_id)
+            self._records.drop(session_id)
             self._start(lambda: self._fleet.claims.forget(session_id))
         else:
-            self.sessions[session_id] = session
-            self._touched[session_id] = now
-            self._mark_in_flight(session_id, in_flight=session.phase in HOP_PHASES)
+            self._records.put(session, now)
             self._coordinate(before, session)
 
         for action in step.actions:
@@ -251,18 +245,6 @@ class FallbackPlugin:
 
             await anyio.sleep(LEASE_SECONDS / 2)
 
-    def _mark_in_flight(self, session_id: str, *, in_flight: bool) -> None:
-        if in_flight:
-            self.retry_in_flight.add(session_id)
-        elif session_id in self.retry_in_flight:
-            self.retry_in_flight.discard(session_id)
-            self._settled.set()
-
-    def _forget(self, session_id: str) -> None:
-        self.sessions.pop(session_id, None)
-        self._touched.pop(session_id, None)
-        self._mark_in_flight(session_id, in_flight=False)
-
     def _carry_out(self, action: Action, now: float) -> None:
         if isinstance(action, SetTimer):
             self._timers.set(action.session_id, action.timer, action.at)
@@ -278,8 +260,8 @@ class FallbackPlugin:
         else:
             self._start(lambda: self._inspect(action))
 
-    def _start(self, call: Callable[[], object]) -> None:
-        self._task_group().start_soon(call)  # type: ignore[arg-type]
+    def _start(self, call: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        self._task_group().start_soon(call)
 
     def _task_group(self) -> TaskGroup:
         if self._tasks is None:
@@ -313,9 +295,16 @@ class FallbackPlugin:
         if session.phase in HOP_PHASES and not await self._is_granted(action.session_id, action.generation):
             return
 
-        succeeded = await self._guard("abort", self._host.abort, action.session_id)
-        reach("aborted")
-        self.handle(AbortReturned(session_id=action.session_id, generation=action.generation, succeeded=succeeded))
+        self.handle(await self._calls.abort(action))
+
+    async def _dispatch(self, action: DispatchTurn) -> None:
+        if await self._is_granted(action.session_id, action.generation):
+            self.handle(await self._calls.dispatch(action))
+
+    async def _inspect(self, action: InspectSession) -> None:
+        inspected = await self._calls.inspect(action)
+        if inspected is not None:
+            self.handle(inspected)
 
     async def _is_granted(self, session_id: str, generation: int) -> bool:
         """Whether the hop is this process's, and still the one that was meant when the claim was decided."""
@@ -323,83 +312,9 @@ class FallbackPlugin:
         session = self.sessions.get(session_id)
         return granted and session is not None and session.generation == generation and session.phase in HOP_PHASES
 
-    async def _dispatch(self, action: DispatchTurn) -> None:
-        session = self.sessions.get(action.session_id)
-        if session is None or session.generation != action.generation or session.phase is not Phase.DISPATCHING:
-            return
-
-        if not await self._is_granted(action.session_id, action.generation):
-            return
-
-        reach("dispatching")
-        answers: list[DispatchReturned] = []
-
-        async def send(turn: DispatchTurn) -> None:
-            answers.append(await self._host.dispatch(turn))
-            reach("dispatched")
-
-        if await self._guard("dispatch", send, action):
-            self.handle(answers[0])
-            return
-
-        self.handle(
-            DispatchReturned(
-                session_id=action.session_id,
-                generation=action.generation,
-                outcome="unavailable",
-                reason="the host did not answer the dispatch",
-            )
-        )
-
-    async def _inspect(self, action: InspectSession) -> None:
-        found: list[SessionInspected] = []
-
-        async def ask(session_id: str) -> None:
-            found.append(await self._host.inspect(session_id))
-
-        if await self._guard("inspect", ask, action.session_id):
-            self.handle(found[0])
-
     async def _show(self, notice: Announce, now: float, message_id: str) -> None:
         is_end = notice.notice is NoticeType.EXHAUSTED
         if is_end and not await self._fleet.may_speak(notice.session_id, message_id):
             return
 
-        await self._guard("toast", self._host.show, toast_for(notice, now))
-
-    async def _guard(self, what: str, call: Callable[..., Awaitable[None]], *arguments: object) -> bool:
-        """Whether a host call went well; what it raises is its failure, not ours."""
-        try:
-            await call(*arguments)
-        except Exception as error:  # noqa: BLE001 - a host adapter's bug must not end the plugin
-            logger.warning("%s failed: %s", what, type(error).__name__)
-            return False
-
-        return True
-
-    async def _sweep(self) -> None:
-        while True:
-            await anyio.sleep(SWEEP_PERIOD)
-            self.sweep(anyio.current_time())
-
-    def sweep(self, now: float) -> int:
-        """Drop the records of sessions long at rest, and the oldest of too many (S21, X13).
-
-        Returns:
-            How many were dropped.
-        """
-        resting = [
-            (touched, session_id)
-            for session_id, touched in self._touched.items()
-            if self.sessions[session_id].phase in RESTING_PHASES
-        ]
-        surplus = len(self.sessions) - SESSION_COUNT
-        dropped = 0
-        for touched, session_id in sorted(resting):
-            if now - touched < SESSION_AGE and dropped >= surplus:
-                break
-
-            self._forget(session_id)
-            dropped += 1
-
-        return dropped
+        await self._calls.show(toast_for(notice, now))

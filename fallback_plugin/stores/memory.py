@@ -151,9 +151,7 @@ class MemoryStore:
             return Appended(sequences=(), next_sequence=self.streams[stream].end if stream in self.streams else 0)
 
         rows = self.streams.setdefault(stream, Stream())
-        sequences = tuple(
-            rows.add(text, now_wall, entry.entry_id) for text, entry in zip(texts, entries, strict=True)
-        )
+        sequences = tuple(rows.add(text, now_wall, entry.entry_id) for text, entry in zip(texts, entries, strict=True))
         return Appended(sequences=sequences, next_sequence=rows.end)
 
     async def entries(self, stream: str, *, start: int = 0, limit: int | None = None) -> tuple[Stored, ...]:
@@ -224,7 +222,9 @@ class MemoryStore:
         return self._follow(key)
 
     async def forget(self, *, before_wall: float) -> int:
-        return self._forget_tombstones(before_wall) + self._forget_leases(before_wall) + self._forget_aliases(before_wall)
+        return (
+            self._forget_tombstones(before_wall) + self._forget_leases(before_wall) + self._forget_aliases(before_wall)
+        )
 
     def write(self, kind: str, key: str, text: str | None, revision: int, wall: float) -> Row:
         """Put a row, or a tombstone, at the end of its kind."""
@@ -304,9 +304,7 @@ class MemoryStore:
         # Expired leases are gone by now; one that is held keeps every name it goes by (K-W7).
         held = {key for key, row in self.leases.items() if row.owner is not None}
         keys = [
-            old
-            for old, alias in self.aliases.items()
-            if alias.used_wall < before_wall and alias.target not in held
+            old for old, alias in self.aliases.items() if alias.used_wall < before_wall and alias.target not in held
         ]
         for old in keys:
             self._leading_to[self.aliases[old].target].discard(old)
@@ -324,9 +322,7 @@ def _revision(row: Row | None) -> int:
 
 def _record(kind: str, key: str, row: Row) -> Record:
     value = None if row.text is None else decode(row.text)
-    return Record(
-        kind=kind, key=key, value=value, revision=row.revision, change=row.change, written_wall=row.wall
-    )
+    return Record(kind=kind, key=key, value=value, revision=row.revision, change=row.change, written_wall=row.wall)
 
 
 def _lease(key: str, row: LeaseRow) -> Lease:

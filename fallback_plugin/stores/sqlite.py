@@ -56,7 +56,7 @@ class SqliteStore:
         self._file = SqliteFile(path.absolute(), patience=patience)
         self._patience = patience
         self._wall = wall
-        self._limiter = anyio.CapacityLimiter(1)
+        self._limiter: anyio.CapacityLimiter | None = None
         # The limiter keeps order; this keeps a call that was cancelled, and runs on, from meeting the next one.
         self._lock = threading.Lock()
         self._unchanged: dict[str, tuple[sqlite3.Connection, int, int]] = {}
@@ -74,12 +74,19 @@ class SqliteStore:
         return self._file.warnings
 
     async def open(self) -> None:
+        if self._limiter is None:
+            self._limiter = anyio.CapacityLimiter(1)
         if self._file.reader is None:
             await self._work(self._file.open)
 
     async def close(self) -> None:
+        if self._limiter is None:
+            return
+
         with anyio.CancelScope(shield=True):
             await self._work(self._file.close)
+
+        self._limiter = None
 
     async def get(self, kind: str, key: str) -> Record | None:
         record, used = await self._read(lambda reader: statements.get(reader, kind, key))
@@ -97,7 +104,7 @@ class SqliteStore:
         return await self._write(lambda writer: statements.delete(writer, kind, key, expected=expected, wall=wall))
 
     async def scan(self, kind: str) -> tuple[Record, ...]:
-        return await self._write(lambda writer: statements.scan(writer, kind))
+        return await self._query(lambda db: statements.scan(db, kind))
 
     async def changes(self, kind: str, *, after: int) -> Changes:
         await self._look()
@@ -107,7 +114,7 @@ class SqliteStore:
 
         changes = await self._read(lambda reader: self._changes(reader, kind, after))
         if changes is None:
-            changes = await self._write(lambda writer: statements.changes(writer, kind, after, None))
+            changes = await self._query(lambda db: statements.changes(db, kind, after, None))
 
         return changes or Changes(change=after)
 
@@ -118,7 +125,7 @@ class SqliteStore:
         return await self._write(lambda writer: statements.append(writer, stream, rows, now_wall))
 
     async def entries(self, stream: str, *, start: int = 0, limit: int | None = None) -> tuple[Stored, ...]:
-        return await self._write(lambda writer: statements.entries(writer, stream, start, limit))
+        return await self._query(lambda db: statements.entries(db, stream, start, limit))
 
     async def truncate(self, stream: str, start: int) -> int:
         return await self._write(lambda writer: statements.truncate(writer, stream, start))
@@ -163,7 +170,7 @@ class SqliteStore:
     async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         reader = self._file.reader
         if reader is None:
-            return await self._write(query)
+            return await self._query(query)
 
         try:
             return query(reader)
@@ -172,12 +179,18 @@ class SqliteStore:
             if code_of(error) not in BUSY | CORRUPT:
                 raise broken(error) from error
 
-        return await self._write(query)
+        return await self._query(query)
+
+    async def _query(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._work(self._file.query, query)
 
     async def _write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         return await self._work(self._file.transact, operation)
 
     async def _work(self, work: Callable[..., T], *arguments: Any) -> T:
+        if self._limiter is None:
+            raise StoreError("the store is not open")
+
         # Not waited for if cancelled, so that a disk that hangs doesn't hang the host.
         return await anyio.to_thread.run_sync(
             self._exclusively, work, *arguments, abandon_on_cancel=True, limiter=self._limiter
@@ -215,7 +228,7 @@ class SqliteStore:
 
         self._looked = now
         if self._file.is_replaced():
-            await self._write(lambda writer: None)
+            await self._query(lambda db: None)
 
     async def _touch(self, key: str) -> None:
         wall = self._wall()

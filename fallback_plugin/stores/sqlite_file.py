@@ -126,42 +126,50 @@ class SqliteFile:
         Raises:
             StoreError: it could not be done in time, or at all.
         """
-        try:
-            if self._writer is None or self.is_replaced():
-                self._reopen()
-            try:
-                return self._attempt(operation)
-            except sqlite3.Error as error:
-                if code_of(error) not in CORRUPT:
-                    raise
+        return self._attempt_twice(lambda writer: self._commit(writer, operation))
 
-                self._set_aside()
-                self._reopen()
-                return self._attempt(operation)
-        except (sqlite3.Error, OSError) as error:
-            raise broken(error) from error
+    def query(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        """Run an operation of a single statement that only reads.
+
+        Raises:
+            StoreError: as `transact`.
+        """
+        return self._attempt_twice(lambda writer: self._persist(lambda: operation(writer)))
 
     def is_replaced(self) -> bool:
         """Whether the path leads to another file than the one that is open, or to none."""
         return self._inode != _inode(self.path)
 
-    def _reopen(self) -> None:
+    def _attempt_twice(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            try:
+                return operation(self._current_writer())
+            except sqlite3.Error as error:
+                if code_of(error) not in CORRUPT:
+                    raise
+
+            self._set_aside()
+            return operation(self._current_writer())
+        except (sqlite3.Error, OSError) as error:
+            raise broken(error) from error
+
+    def _current_writer(self) -> sqlite3.Connection:
         if self._inode is None:
             raise StoreError("the store is not open")
 
-        self._retire()
-        self._connect()
+        if self._writer is None or self.is_replaced():
+            self._retire()
+            self._writer = self._connect()
 
-    def _attempt(self, operation: Callable[[sqlite3.Connection], T]) -> T:
-        if self._writer is None:
-            raise StoreError("the store is not open")
+        return self._writer
 
-        with self._locked(self._writer):
-            (version,) = self._writer.execute("PRAGMA user_version").fetchone()
+    def _commit(self, writer: sqlite3.Connection, operation: Callable[[sqlite3.Connection], T]) -> T:
+        with self._locked(writer):
+            (version,) = writer.execute("PRAGMA user_version").fetchone()
             if version != SCHEMA_VERSION:
                 raise StoreError(f"another release of fallback-plugin has taken the store to version {version}")
 
-            return operation(self._writer)
+            return operation(writer)
 
     @contextlib.contextmanager
     def _locked(self, connection: sqlite3.Connection) -> Generator[None]:
@@ -186,7 +194,7 @@ class SqliteFile:
 
             time.sleep(random.uniform(0, 2 * _PAUSE_SECONDS))  # noqa: S311 - spreads rivals, hides nothing
 
-    def _connect(self) -> None:
+    def _connect(self) -> sqlite3.Connection:
         self._create()
         self._inode = _inode(self.path)
         self._writer = writer = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
@@ -199,6 +207,7 @@ class SqliteFile:
 
         self.reader = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
         self.reader.execute("PRAGMA query_only = ON")
+        return writer
 
     def _create(self) -> None:
         missing = [parent for parent in self.path.parents if not parent.exists()]

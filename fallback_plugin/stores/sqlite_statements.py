@@ -30,7 +30,8 @@ SELECT key, value, revision, change, wall FROM records WHERE kind = ? AND value 
 """
 _PUT = "INSERT OR REPLACE INTO records (key, kind, value, revision, change, wall) VALUES (?, ?, ?, ?, ?, ?)"
 _ENTRIES = """
-SELECT sequence, value, wall, entry_id FROM entries WHERE stream = ? AND sequence >= ? ORDER BY sequence LIMIT ?
+SELECT sequence, value, wall, entry_id FROM entries
+WHERE stream = coalesce((SELECT target FROM aliases WHERE old = ?1), ?1) AND sequence >= ?2 ORDER BY sequence LIMIT ?3
 """
 
 
@@ -91,7 +92,7 @@ def append(db: Connection, stream: str, rows: Sequence[tuple[str, str | None]], 
 
 
 def entries(db: Connection, stream: str, start: int, limit: int | None) -> tuple[Stored, ...]:
-    rows = db.execute(_ENTRIES, (resolve(db, stream), start, -1 if limit is None else limit))
+    rows = db.execute(_ENTRIES, (stream, start, -1 if limit is None else limit))
     return tuple(
         Stored(sequence=sequence, value=decode(text), at_wall=wall, entry_id=entry_id)
         for sequence, text, wall, entry_id in rows
@@ -99,9 +100,7 @@ def entries(db: Connection, stream: str, start: int, limit: int | None) -> tuple
 
 
 def truncate(db: Connection, stream: str, start: int) -> int:
-    return db.execute(
-        "DELETE FROM entries WHERE stream = ? AND sequence >= ?", (resolve(db, stream), start)
-    ).rowcount
+    return db.execute("DELETE FROM entries WHERE stream = ? AND sequence >= ?", (resolve(db, stream), start)).rowcount
 
 
 def acquire(db: Connection, key: str, owner: str, ttl: float, now_wall: float) -> Lease | None:
@@ -194,9 +193,7 @@ def forget(db: Connection, before_wall: float, limit: int) -> int:
     """Drop at most so many tombstones, leases and aliases each."""
     tombstones = "SELECT rowid FROM records WHERE value IS NULL AND wall < ? LIMIT ?"
     dropped = db.execute(f"DELETE FROM records WHERE rowid IN ({tombstones})", (before_wall, limit)).rowcount  # noqa: S608
-    expired = db.execute(
-        "SELECT key, following FROM leases WHERE expires < ? LIMIT ?", (before_wall, limit)
-    ).fetchall()
+    expired = db.execute("SELECT key, following FROM leases WHERE expires < ? LIMIT ?", (before_wall, limit)).fetchall()
     if expired:
         highest = max(following for _, following in expired)
         db.execute("UPDATE counters SET first_generation = max(first_generation, ?)", (highest,))

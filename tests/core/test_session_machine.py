@@ -86,6 +86,7 @@ class Run:
     failed: bool = False
     claimed: bool = False
     tokens: bool = False
+    token_at: float = 0.0
     unfinished_answers: int = 0
     retries: int = 0
     signs: list = field(default_factory=list)
@@ -314,7 +315,7 @@ class NaiveHost:
 
     def token(self):
         run = self.run
-        run.stage, run.tokens = "streaming", True
+        run.stage, run.tokens, run.token_at = "streaming", True, self.now
         self.texts.add(run.message_id)
         self.say(PartDeltaReceived(session_id=SES, message_id=run.message_id, part_id=f"p{run.message_id}"))
 
@@ -389,7 +390,6 @@ class SessionUnderFire(RuleBasedStateMachine):
         self.results = []
         self.heard = []
         self.missed = False
-        self.lost_prompt = False
         self.lost_words = False
         self.final_turn = None
         self.lost_dispatches = 0
@@ -452,7 +452,7 @@ class SessionUnderFire(RuleBasedStateMachine):
     @property
     def cannot_know_the_prompt(self):
         """The history tells of the newest prompt only, not of the one that the host works on."""
-        return self.lost_prompt and len(self.host.users) > 1
+        return self.lost_words and len(self.host.users) > 1
 
     def claim_run(self, claim):
         retired = self.session.turn.retired
@@ -463,8 +463,8 @@ class SessionUnderFire(RuleBasedStateMachine):
         assert not run.claimed, "a second advance for one failure"
         run.claimed = True
         if claim.failure.kind is Kind.TIMEOUT:
-            limit = STALL if run.tokens and not self.lost_words else TIMEOUT
             unheard = self.host.stream[0].said_at if self.host.stream else self.now + 1
+            limit = STALL if run.tokens and run.token_at < unheard and not self.lost_words else TIMEOUT
             heard = max(at for at in run.signs if at < unheard or at == run.signs[0])
             assert self.now - heard >= limit - GRAIN, "silence that was none"
         else:
@@ -532,8 +532,6 @@ class SessionUnderFire(RuleBasedStateMachine):
         lost, self.host.stream = [word.event for word in self.host.stream[:words]], self.host.stream[words:]
         assume(not any(isinstance(word, SessionDeleted | TurnStopped) for word in lost))
         self.lost_words = True
-        prompts = [word for word in lost if isinstance(word, MessageUpdated) and isinstance(word.message, UserMessage)]
-        self.lost_prompt = self.lost_prompt or bool(prompts)
         if self.host.run is not None or self.session.phase not in RESTING_PHASES:
             self.apply(self.session, attach(self.session, self.now))
         else:

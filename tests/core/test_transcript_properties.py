@@ -53,19 +53,19 @@ def is_words(value):
     return isinstance(value, str) and value.strip() != ""
 
 
-def keys(value, needed, allowed=()):
+def has_keys(value, needed, allowed=()):
     assert set(needed) <= set(value) <= set(needed) | set(allowed), value
 
 
 def check_openai(body, *, prefill=False):
     messages = body["messages"]
-    keys(body, ["messages"])
+    has_keys(body, ["messages"])
     assert messages
     pending, ids, last = [], set(), None
     for message in messages:
         role = message["role"]
         if role == "tool":
-            keys(message, ["role", "tool_call_id", "content"])
+            has_keys(message, ["role", "tool_call_id", "content"])
             assert isinstance(message["content"], str)
             pending.remove(message["tool_call_id"])
         else:
@@ -75,10 +75,10 @@ def check_openai(body, *, prefill=False):
             pending = openai_assistant(message, ids)
             assert last != "assistant"
         elif role == "user":
-            keys(message, ["role", "content"])
+            has_keys(message, ["role", "content"])
             openai_user(message["content"])
         elif role == "system":
-            keys(message, ["role", "content"])
+            has_keys(message, ["role", "content"])
             assert is_words(message["content"])
         else:
             assert role == "tool"
@@ -91,13 +91,13 @@ def check_openai(body, *, prefill=False):
 
 
 def openai_assistant(message, ids):
-    keys(message, ["role", "content"], ["tool_calls", "reasoning", "reasoning_content", "reasoning_details"])
+    has_keys(message, ["role", "content"], ["tool_calls", "reasoning", "reasoning_content", "reasoning_details"])
     assert message["content"] is None or is_words(message["content"])
     assert message["content"] or message["tool_calls"]
     pending = []
     for call in message.get("tool_calls", []):
-        keys(call, ["id", "type", "function"], ["extra_content"])
-        keys(call["function"], ["name", "arguments"])
+        has_keys(call, ["id", "type", "function"], ["extra_content"])
+        has_keys(call["function"], ["name", "arguments"])
         assert call["type"] == "function"
         assert re.fullmatch(r"[a-zA-Z0-9_-]{1,40}", call["id"])
         assert call["id"] not in ids
@@ -118,7 +118,7 @@ def openai_user(content):
     assert content
     for part in content:
         kind = part["type"]
-        keys(part, ["type", kind])
+        has_keys(part, ["type", kind])
         if kind == "text":
             assert is_words(part["text"])
         elif kind == "image_url":
@@ -132,7 +132,7 @@ def openai_user(content):
 
 
 def check_anthropic(body, *, prefill=False):
-    keys(body, ["messages"], ["system"])
+    has_keys(body, ["messages"], ["system"])
     for block in body.get("system", [{"type": "text", "text": "x"}]):
         assert block["type"] == "text"
         assert is_words(block["text"])
@@ -140,7 +140,7 @@ def check_anthropic(body, *, prefill=False):
     messages, pending, ids = body["messages"], [], set()
     assert [message["role"] for message in messages] == [("user", "assistant")[n % 2] for n in range(len(messages))]
     for message in messages:
-        keys(message, ["role", "content"])
+        has_keys(message, ["role", "content"])
         assert message["content"]
         if message["role"] == "user":
             kinds = [block["type"] for block in message["content"]]
@@ -163,16 +163,16 @@ def check_anthropic(body, *, prefill=False):
 def anthropic_user_block(block):
     kind = block["type"]
     if kind == "text":
-        keys(block, ["type", "text"])
+        has_keys(block, ["type", "text"])
         assert is_words(block["text"])
     elif kind == "tool_result":
-        keys(block, ["type", "tool_use_id"], ["content", "is_error"])
+        has_keys(block, ["type", "tool_use_id"], ["content", "is_error"])
         assert block.get("content") != []
         for inner in block.get("content", []):
             assert inner["type"] != "tool_result"
             anthropic_user_block(inner)
     else:
-        keys(block, ["type", "source"], ["title"])
+        has_keys(block, ["type", "source"], ["title"])
         source = block["source"]
         assert kind in {"image", "document"}
         if source["type"] == "base64":
@@ -197,13 +197,13 @@ def anthropic_assistant(blocks, ids):
         if kind == "text":
             assert is_words(block["text"])
         elif kind == "thinking":
-            keys(block, ["type", "thinking", "signature"])
+            has_keys(block, ["type", "thinking", "signature"])
             assert block["signature"]
         elif kind == "redacted_thinking":
-            keys(block, ["type", "data"])
+            has_keys(block, ["type", "data"])
             assert block["data"]
         else:
-            keys(block, ["type", "id", "name", "input"])
+            has_keys(block, ["type", "id", "name", "input"])
             assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", block["id"])
             assert block["id"] not in ids
             assert re.fullmatch(r"[a-zA-Z0-9_-]{1,128}", block["name"])
@@ -216,14 +216,14 @@ def anthropic_assistant(blocks, ids):
 
 
 def check_gemini(body, *, prefill=False):
-    keys(body, ["contents"], ["systemInstruction"])
+    has_keys(body, ["contents"], ["systemInstruction"])
     for part in body.get("systemInstruction", {"parts": [{"text": "x"}]})["parts"]:
         assert is_words(part["text"])
 
     contents, pending = body["contents"], []
     assert [content["role"] for content in contents] == [("user", "model")[n % 2] for n in range(len(contents))]
     for content in contents:
-        keys(content, ["role", "parts"])
+        has_keys(content, ["role", "parts"])
         assert content["parts"]
         for part in content["parts"]:
             gemini_part(part, content["role"])
@@ -503,14 +503,18 @@ def test_adding_calls_touches_one_message_at_most(history, added):
 scalars = st.none() | st.booleans() | st.integers(-5, 5) | st.floats() | words
 role_words = st.sampled_from(["user", "assistant", "tool", "system", "model", "developer", "function", "oracle"])
 type_words = st.sampled_from(
-    ["text", "image_url", "image", "file", "document", "thinking", "redacted_thinking", "tool_use", "tool_result", "input_audio", "refusal", "server_tool_use"]
-)  # fmt: skip
-KEYS = (
+    re.findall(
+        r"\w+",
+        "text image_url image file document thinking redacted_thinking tool_use tool_result input_audio refusal web_search",
+    ),
+)
+KEYS = re.findall(
+    r"\w+",
     "role type text content parts tool_calls function name arguments id input tool_use_id tool_call_id source data url "
     "media_type functionCall functionResponse function_call args response output error thought thoughtSignature thinking "
     "signature inlineData fileData mimeType fileUri reasoning_details reasoning reasoning_content extra_content google "
-    "thought_signature image_url file file_data file_id refusal input_audio format is_error"
-).split()
+    "thought_signature image_url file file_data file_id refusal input_audio format is_error",
+)
 
 
 def objects(children):

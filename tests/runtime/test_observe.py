@@ -16,9 +16,7 @@ from fallback_plugin.runtime.observe import as_record, describe, format_wait, to
 NOW = 1000.0
 SES = "ses_1"
 QUOTA = Failure(kind=Kind.QUOTA_EXHAUSTED, scope=Scope.PROVIDER, should_fallback=True, reason="status 402")
-LIMIT = Failure(
-    kind=Kind.RATE_LIMIT, scope=Scope.MODEL, should_fallback=True, retry_at=NOW + 7200, reason="status 429"
-)
+LIMIT = Failure(kind=Kind.RATE_LIMIT, scope=Scope.MODEL, should_fallback=True, retry_at=NOW + 7200, reason="status 429")
 REFUSED = Failure(kind=Kind.SERVER_ERROR, scope=Scope.MODEL, should_fallback=True, reason="answered 400")
 
 

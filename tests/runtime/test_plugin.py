@@ -419,7 +419,9 @@ STEPS = st.sampled_from([NO_ANSWER, RuntimeError("bug"), Hang(), Refuse(), NotRe
 @pytest.mark.parametrize("backend", VIRTUAL_BACKENDS)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    aborts=st.lists(STEPS, max_size=8), dispatches=st.lists(STEPS, max_size=12), inspections=st.lists(STEPS, max_size=12)
+    aborts=st.lists(STEPS, max_size=8),
+    dispatches=st.lists(STEPS, max_size=12),
+    inspections=st.lists(STEPS, max_size=12),
 )
 def test_whatever_the_host_does_every_hop_ends(backend, aborts, dispatches, inspections):
     """A host that never shows an answer: each route is tried a bounded number of times, then it is over."""

@@ -35,7 +35,9 @@ class Memory(httpx.AsyncBaseTransport):
 
     def made(self, *methods):
         """(method, path) of each request, but for the event stream."""
-        return [(verb, path) for verb, path, _ in self.requests if path != "/event" and (not methods or verb in methods)]
+        return [
+            (verb, path) for verb, path, _ in self.requests if path != "/event" and (not methods or verb in methods)
+        ]
 
     def bodies(self, path):
         return [body for _, asked, body in self.requests if asked == path]

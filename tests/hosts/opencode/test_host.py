@@ -33,7 +33,9 @@ async def test_an_abort_is_one_post_that_waits_for_the_runs_end(server, host):
     assert server.requests == [("POST", "/session/ses_1/abort", {})]
 
 
-@pytest.mark.parametrize(("answer", "error"), [(404, HostRefused), (500, HostUnavailable), (httpx.ReadTimeout("x"), HostUnavailable)])
+@pytest.mark.parametrize(
+    ("answer", "error"), [(404, HostRefused), (500, HostUnavailable), (httpx.ReadTimeout("x"), HostUnavailable)]
+)
 async def test_an_abort_that_fails_says_so(server, host, answer, error):
     server.on("POST", "/session/ses_1/abort", answer)
     with pytest.raises(error):
@@ -150,7 +152,9 @@ async def test_a_replay_removes_first_too(server, host):
     assert [method for method, _ in server.made()] == ["DELETE", "GET", "POST"]
 
 
-@pytest.mark.parametrize(("answer", "outcome"), [(404, "refused"), (500, "unavailable"), (httpx.ReadError("x"), "unavailable")])
+@pytest.mark.parametrize(
+    ("answer", "outcome"), [(404, "refused"), (500, "unavailable"), (httpx.ReadError("x"), "unavailable")]
+)
 async def test_a_replay_whose_message_cannot_be_fetched(server, host, answer, outcome):
     server.on("GET", "/session/ses_1/message/u1", answer)
     returned = await host.dispatch(turn(replay=True))
