@@ -24,6 +24,7 @@ from fallback_plugin.errors import ConfigurationError, HostError
 from fallback_plugin.hosts.opencode.attachment import Attachment, RulesMaker, check_server
 from fallback_plugin.hosts.opencode.client import OpenCodeClient, check_url
 from fallback_plugin.runtime.observe import as_record, describe
+from fallback_plugin.stores.url import default_url, open_store
 
 EXIT_BAD_CONFIGURATION = 2
 EXIT_NO_SERVER = 3
@@ -138,9 +139,11 @@ class _Session:
         if not await self._find_server(client, stop):
             return 0 if stop.is_set() else EXIT_NO_SERVER
 
+        store = open_store(self.loaded.settings.store or default_url())
         attachment = Attachment(
             client,
             self._rules_maker(self.loaded),
+            store=store,
             observer=self.output.notice,
             on_line=self.output.say,
         )
@@ -203,6 +206,6 @@ class _Session:
 
 async def _stop_on_signal(stop: anyio.Event) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        # A further signal changes nothing: the end is under way, and bounded.
         async for _ in signals:
             stop.set()
-            return

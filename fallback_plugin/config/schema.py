@@ -140,6 +140,7 @@ class Settings(Limits):
     """A whole configuration file."""
 
     schema_url: Annotated[str, Field(alias="$schema")] = ""
+    store: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
     agents: dict[Annotated[str, AfterValidator(_agent_name)], AgentSettings] = Field(
         default_factory=dict[str, AgentSettings]
     )

@@ -23,8 +23,8 @@ The rules, first match wins (`RULES`):
     of this or an unknown session         other revision                   drop      H03, H07
     of this or an unknown session         same revision                    reuse     H02
 
-Own writes move the entry's revision along (`rebaseline`), after the last one of an operation and on every path
-(K-H1, K-H2).
+Own writes move the entry's revision along on every path (K-H1, K-H2): each as it is made (`follow_write`), or after the
+last one of an operation (`rebaseline`).
 """
 
 from __future__ import annotations
@@ -136,19 +136,18 @@ def rebaseline(entry: Baseline, session_id: str, revision: int | None) -> Baseli
     return replace(entry, revision=revision)
 
 
-def rebaseline_after(entry: Baseline, session_id: str, revision: int | None, own_writes: int) -> Baseline:
-    """The entry after an operation that wrote several times.
+def follow_write(entry: Baseline, session_id: str, revision: int) -> Baseline:
+    """The entry after one own write whose revision is known.
 
     Revisions grow by one per write, so a gap means that somebody else wrote in between: then the entry keeps its old
-    revision, and the next look at it drops it. A live count taken at the end would have hidden that write.
+    revision, and the next look at it drops it. A count taken at the end of a turn would have hidden that write.
 
     Args:
-        entry: what is cached, with the revision as of the operation's start.
+        entry: what is cached.
         session_id: the session that was written.
-        revision: the revision that the last own write gave; None where it is not known.
-        own_writes: how many own writes there were.
+        revision: the revision that the write gave.
     """
-    if revision is not None and entry.revision is not None and revision != entry.revision + own_writes:
+    if entry.revision is not None and revision != entry.revision + 1:
         return entry
 
     return rebaseline(entry, session_id, revision)

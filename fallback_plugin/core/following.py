@@ -18,7 +18,7 @@ from fallback_plugin.core.record import Attempt, Ending, Phase, Session, Step, a
 from fallback_plugin.core.run import begin, on_assistant_message
 from fallback_plugin.core.verdict import abort_again
 
-FOLLOW_PATIENCE = 20.0
+FOLLOW_PATIENCE = 6.0
 """Seconds until a lost claim is made again; longer than the lease of a process that may have died with it."""
 
 

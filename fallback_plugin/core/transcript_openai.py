@@ -197,7 +197,8 @@ def _write_assistant(message: Message) -> dict[str, object]:
     if details := [load_object(part.wire) for part in thoughts if part.form == "reasoning_details"]:
         written["reasoning_details"] = details
 
-    for form in ("reasoning_content", "reasoning"):
+    # The details hold the readable text too, and a second copy could contradict them.
+    for form in () if details else ("reasoning_content", "reasoning"):
         if text := "\n".join(part.text for part in thoughts if part.form == form):
             written[form] = text
 

@@ -28,7 +28,7 @@ from fallback_plugin.stores.base import Json, Lease, Record, Store
 logger = logging.getLogger("fallback_plugin")
 
 KIND = "turn"
-LEASE_SECONDS = 10.0
+LEASE_SECONDS = 5.0
 """Seconds after which a dead process's hop may be taken over."""
 PENDING, MADE = "pending", "made"
 ADVANCES_KEPT = 32

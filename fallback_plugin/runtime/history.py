@@ -6,7 +6,7 @@ can't shrink a history (K-W1). Reading folds the stream:
 
     entry                                                      is
     ---------------------------------------------------------  --------------------------------------------
-    of another owner than the head's                           not there (A03)
+    of another thread than the head's                          not there: a deleted conversation's of this id
     of an older generation than an entry before it             not there: a stale writer's (K-W5)
     in a hidden range                                          not there: undone or rolled back
     amending a message                                         that message's new body (K-A3)
@@ -46,7 +46,8 @@ class Message:
         message_id: the host's id; a message whose id is stored already is not stored again.
         attachments: what came with it, as JSON objects.
         sequence: its place, unique and growing; None while it is not stored (K-A2).
-        at_wall: when it was stored, epoch seconds.
+        at_wall: when it was stored, epoch seconds; known once it was read back.
+        sent_wall: when the user sent it, epoch seconds; set on messages that began a turn.
         generation: the attempt that wrote it; None for messages of no turn.
         marker: set when it only says how a turn ended.
         recovered: whether it was found in the record of a run that had died.
@@ -58,6 +59,7 @@ class Message:
     attachments: tuple[Json, ...] = ()
     sequence: int | None = None
     at_wall: float | None = None
+    sent_wall: float | None = None
     generation: int | None = None
     marker: Marker | None = None
     recovered: bool = False
@@ -89,7 +91,7 @@ def opens_turn(message: Message) -> bool:
     if not isinstance(content, (list, tuple)) or not content:
         return True
 
-    blocks = cast(Sequence[Any], content)
+    blocks = cast("Sequence[Any]", content)
     return not all(isinstance(block, Mapping) and _type_of(block) == "tool_result" for block in blocks)
 
 
@@ -111,9 +113,15 @@ def for_model(messages: Iterable[Message]) -> tuple[Json, ...]:
     return tuple(message.body for message in messages if message.marker is None)
 
 
-def entry_for(message: Message, owner: str, entry_id: str | None = None) -> Entry:
-    """The entry that stores a message, or that amends it."""
-    value: dict[str, Any] = {"owner": owner, "body": dict(message.body)}
+def entry_for(message: Message, thread: str, entry_id: str | None = None) -> Entry:
+    """The entry that stores a message, or that amends it.
+
+    Args:
+        message: what to store.
+        thread: the conversation's, without which nothing counts as its own.
+        entry_id: guards against storing it twice; made from the message's id if None.
+    """
+    value: dict[str, Any] = {"thread": thread, "body": dict(message.body)}
     if message.sequence is not None:
         return Entry(value={**value, "amends": message.sequence})
 
@@ -125,36 +133,38 @@ def entry_for(message: Message, owner: str, entry_id: str | None = None) -> Entr
         value["marker"] = message.marker.value
     if message.recovered:
         value["recovered"] = True
+    if message.sent_wall is not None:
+        value["sent_wall"] = message.sent_wall
     if message.message_id is not None:
         value["message_id"] = message.message_id
-        entry_id = entry_id or message_entry(message.message_id)
+        entry_id = entry_id or message_entry(thread, message.message_id)
 
     return Entry(value=value, entry_id=entry_id)
 
 
-def message_entry(message_id: str) -> str:
+def message_entry(thread: str, message_id: str) -> str:
     """The entry id of a message that its host named."""
-    return f"message:{message_id}"
+    return f"{thread}:message:{message_id}"
 
 
-def answer_entry(message_id: str, generation: int, place: object) -> str:
+def answer_entry(thread: str, message_id: str, generation: int, place: object) -> str:
     """The entry id of what answers a message: the same place of the same attempt is stored once."""
-    return f"answer:{generation}:{place}:{message_id}"
+    return f"{thread}:answer:{generation}:{place}:{message_id}"
 
 
-def fold(entries: Iterable[Stored], owner: str, hidden: Sequence[Range] = ()) -> tuple[Message, ...]:
+def fold(entries: Iterable[Stored], thread: str, hidden: Sequence[Range] = ()) -> tuple[Message, ...]:
     """The messages of a stream, by the module's table.
 
     Args:
         entries: the stream from its start, in order.
-        owner: whose conversation it is.
+        thread: the conversation's.
         hidden: disjoint ranges in order.
     """
     messages: dict[int, Message] = {}
     newest = 0
     for stored in entries:
         value = stored.value
-        if value.get("owner") != owner:
+        if value.get("thread") != thread:
             continue
 
         generation = value.get("generation")
@@ -183,6 +193,7 @@ def _message(stored: Stored) -> Message:
         attachments=tuple(value.get("attachments", ())),
         sequence=stored.sequence,
         at_wall=stored.at_wall,
+        sent_wall=value.get("sent_wall"),
         generation=value.get("generation"),
         marker=None if marker is None else Marker(marker),
         recovered=value.get("recovered", False),

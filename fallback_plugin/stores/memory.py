@@ -8,79 +8,11 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from itertools import takewhile
 
 from fallback_plugin.stores.base import Appended, Changes, Entry, Json, Lease, Record, Stored
 from fallback_plugin.stores.encoding import decode, encode
-
-
-@dataclass(slots=True, kw_only=True)
-class Row:
-    """A record at rest; no text for a tombstone."""
-
-    text: str | None
-    revision: int
-    change: int
-    wall: float
-
-
-@dataclass(slots=True, kw_only=True)
-class LeaseRow:
-    """A lease at rest; no owner when it is free.
-
-    Attributes:
-        following: the generation that the next owner will have.
-    """
-
-    owner: str | None
-    generation: int
-    expires_wall: float
-    following: int
-
-
-@dataclass(slots=True, kw_only=True)
-class Alias:
-    """Where an old key leads, and when that was last asked."""
-
-    target: str
-    used_wall: float
-
-
-@dataclass(slots=True)
-class Stream:
-    """A stream at rest: (text, wall, id) each, from the sequence `first` on."""
-
-    first: int = 0
-    rows: list[tuple[str, float, str | None]] = field(default_factory=list[tuple[str, float, str | None]])
-    sequences: dict[str, int] = field(default_factory=dict[str, int])
-
-    @property
-    def end(self) -> int:
-        """The next free sequence."""
-        return self.first + len(self.rows)
-
-    def add(self, text: str, wall: float, entry_id: str | None) -> int:
-        """The sequence of the entry, which is stored unless its id is known."""
-        if entry_id is not None and entry_id in self.sequences:
-            return self.sequences[entry_id]
-
-        sequence = self.end
-        self.rows.append((text, wall, entry_id))
-        if entry_id is not None:
-            self.sequences[entry_id] = sequence
-
-        return sequence
-
-    def cut(self, start: int) -> int:
-        """Drop from a sequence on; how many."""
-        dropped = self.rows[max(0, start - self.first) :]
-        del self.rows[len(self.rows) - len(dropped) :]
-        for _, _, entry_id in dropped:
-            if entry_id is not None:
-                del self.sequences[entry_id]
-
-        return len(dropped)
+from fallback_plugin.stores.memory_rows import Alias, LeaseRow, Row, Stream, is_held_by, lease_of, record_of
 
 
 class MemoryStore:
@@ -110,22 +42,22 @@ class MemoryStore:
         """Nothing to do; what is stored stays with the object."""
 
     async def get(self, kind: str, key: str) -> Record | None:
-        key = self._follow(key)
+        key = self.follow(key)
         row = self.kinds[kind].get(key)
-        return None if row is None or row.text is None else _record(kind, key, row)
+        return None if row is None or row.text is None else record_of(kind, key, row)
 
     async def put(self, kind: str, key: str, value: Json, *, expected: int | None = None) -> Record | None:
         text = encode(value)
-        key = self._follow(key)
+        key = self.follow(key)
         row = self.kinds[kind].get(key)
         if expected is not None and expected != _revision(row):
             return None
 
         revision = self.first_revision if row is None else max(self.first_revision, row.revision + 1)
-        return _record(kind, key, self.write(kind, key, text, revision, self.wall()))
+        return record_of(kind, key, self.write(kind, key, text, revision, self.wall()))
 
     async def delete(self, kind: str, key: str, *, expected: int | None = None) -> bool:
-        key = self._follow(key)
+        key = self.follow(key)
         row = self.kinds[kind].get(key)
         if row is None or row.text is None or expected not in (None, row.revision):
             return False
@@ -134,19 +66,24 @@ class MemoryStore:
         return True
 
     async def scan(self, kind: str) -> tuple[Record, ...]:
-        return tuple(_record(kind, key, row) for key, row in self.kinds[kind].items() if row.text is not None)
+        return tuple(record_of(kind, key, row) for key, row in self.kinds[kind].items() if row.text is not None)
 
     async def changes(self, kind: str, *, after: int) -> Changes:
         after = 0 if after > self.change else after
         newest_first = takewhile(lambda item: item[1].change > after, reversed(self.kinds[kind].items()))
-        records = tuple(_record(kind, key, row) for key, row in newest_first)[::-1]
+        records = tuple(record_of(kind, key, row) for key, row in newest_first)[::-1]
         return Changes(change=records[-1].change if records else after, records=records)
 
     async def append(
-        self, stream: str, entries: Sequence[Entry], *, offset: int | None = None, now_wall: float
+        self,
+        stream: str,
+        entries: Sequence[Entry],
+        *,
+        offset: int | None = None,  # noqa: ARG002 - the end of the stream is known here
+        now_wall: float,
     ) -> Appended:
         texts = [encode(entry.value) for entry in entries]
-        stream = self._follow(stream)
+        stream = self.follow(stream)
         if not texts:
             return Appended(sequences=(), next_sequence=self.streams[stream].end if stream in self.streams else 0)
 
@@ -155,7 +92,7 @@ class MemoryStore:
         return Appended(sequences=sequences, next_sequence=rows.end)
 
     async def entries(self, stream: str, *, start: int = 0, limit: int | None = None) -> tuple[Stored, ...]:
-        rows = self.streams.get(self._follow(stream), Stream())
+        rows = self.streams.get(self.follow(stream), Stream())
         start = max(start, rows.first)
         wanted = rows.rows[start - rows.first :][:limit]
         return tuple(
@@ -164,11 +101,11 @@ class MemoryStore:
         )
 
     async def truncate(self, stream: str, start: int) -> int:
-        rows = self.streams.get(self._follow(stream))
+        rows = self.streams.get(self.follow(stream))
         return 0 if rows is None else rows.cut(start)
 
     async def acquire(self, key: str, owner: str, ttl: float, *, now_wall: float) -> Lease | None:
-        key = self._follow(key)
+        key = self.follow(key)
         row = self.leases.get(key) or self._free_lease(key)
         if row.owner is not None and row.expires_wall > now_wall:
             if row.owner != owner:
@@ -177,38 +114,38 @@ class MemoryStore:
             row.owner, row.generation, row.following = owner, row.following, row.following + 1
 
         row.expires_wall = now_wall + ttl
-        return _lease(key, row)
+        return lease_of(key, row)
 
     async def refresh(self, lease: Lease, ttl: float, *, now_wall: float) -> Lease | None:
-        key = self._follow(lease.key)
+        key = self.follow(lease.key)
         row = self.leases.get(key)
-        if row is None or not _is_held_by(row, lease) or row.expires_wall <= now_wall:
+        if row is None or not is_held_by(row, lease) or row.expires_wall <= now_wall:
             return None
 
         row.expires_wall = now_wall + ttl
-        return _lease(key, row)
+        return lease_of(key, row)
 
     async def release(self, lease: Lease) -> bool:
-        row = self.leases.get(self._follow(lease.key))
-        if row is None or not _is_held_by(row, lease):
+        row = self.leases.get(self.follow(lease.key))
+        if row is None or not is_held_by(row, lease):
             return False
 
         row.owner = None
         return True
 
     async def force_release(self, key: str) -> int:
-        key = self._follow(key)
+        key = self.follow(key)
         row = self.leases.get(key) or self._free_lease(key)
         row.owner = None
         return row.following
 
     async def holder(self, key: str, *, now_wall: float) -> Lease | None:
-        key = self._follow(key)
+        key = self.follow(key)
         row = self.leases.get(key)
-        return None if row is None or row.owner is None or row.expires_wall <= now_wall else _lease(key, row)
+        return None if row is None or row.owner is None or row.expires_wall <= now_wall else lease_of(key, row)
 
     async def alias(self, old: str, new: str) -> None:
-        old, new = self._follow(old), self._follow(new)
+        old, new = self.follow(old), self.follow(new)
         if old == new:
             return
 
@@ -219,7 +156,7 @@ class MemoryStore:
             self.lead(key, new)
 
     async def resolve(self, key: str) -> str:
-        return self._follow(key)
+        return self.follow(key)
 
     async def forget(self, *, before_wall: float) -> int:
         return (
@@ -240,7 +177,8 @@ class MemoryStore:
         self.aliases[old] = Alias(target=target, used_wall=self.wall())
         self._leading_to[target].add(old)
 
-    def _follow(self, key: str) -> str:
+    def follow(self, key: str) -> str:
+        """Resolve, and note the use."""
         alias = self.aliases.get(key)
         if alias is None:
             return key
@@ -318,16 +256,3 @@ def _drop(rows: dict[str, Row] | dict[str, LeaseRow] | dict[str, Alias], keys: I
 
 def _revision(row: Row | None) -> int:
     return 0 if row is None or row.text is None else row.revision
-
-
-def _record(kind: str, key: str, row: Row) -> Record:
-    value = None if row.text is None else decode(row.text)
-    return Record(kind=kind, key=key, value=value, revision=row.revision, change=row.change, written_wall=row.wall)
-
-
-def _lease(key: str, row: LeaseRow) -> Lease:
-    return Lease(key=key, owner=row.owner or "", generation=row.generation, expires_wall=row.expires_wall)
-
-
-def _is_held_by(row: LeaseRow, lease: Lease) -> bool:
-    return row.owner == lease.owner and row.generation == lease.generation

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import anyio
 import anyio.to_thread
@@ -119,7 +119,12 @@ class SqliteStore:
         return changes or Changes(change=after)
 
     async def append(
-        self, stream: str, entries: Sequence[Entry], *, offset: int | None = None, now_wall: float
+        self,
+        stream: str,
+        entries: Sequence[Entry],
+        *,
+        offset: int | None = None,  # noqa: ARG002 - the end of the stream is known here
+        now_wall: float,
     ) -> Appended:
         rows = [(encode(entry.value), entry.entry_id) for entry in entries]
         return await self._write(lambda writer: statements.append(writer, stream, rows, now_wall))
@@ -182,26 +187,24 @@ class SqliteStore:
         return await self._query(query)
 
     async def _query(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        return await self._work(self._file.query, query)
+        return await self._work(lambda: self._file.query(query))
 
     async def _write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
-        return await self._work(self._file.transact, operation)
+        return await self._work(lambda: self._file.transact(operation))
 
-    async def _work(self, work: Callable[..., T], *arguments: Any) -> T:
+    async def _work(self, work: Callable[[], T]) -> T:
         if self._limiter is None:
             raise StoreError("the store is not open")
 
         # Not waited for if cancelled, so that a disk that hangs doesn't hang the host.
-        return await anyio.to_thread.run_sync(
-            self._exclusively, work, *arguments, abandon_on_cancel=True, limiter=self._limiter
-        )
+        return await anyio.to_thread.run_sync(self._exclusively, work, abandon_on_cancel=True, limiter=self._limiter)
 
-    def _exclusively(self, work: Callable[..., T], *arguments: Any) -> T:
+    def _exclusively(self, work: Callable[[], T]) -> T:
         if not self._lock.acquire(timeout=self._patience):
             raise StoreError("the store's file is being waited for")
 
         try:
-            return work(*arguments)
+            return work()
         finally:
             self._lock.release()
 

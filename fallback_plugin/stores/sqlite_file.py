@@ -232,7 +232,7 @@ class SqliteFile:
             aside = self.path.with_name(f"{self.path.name}.corrupt-{stamp}-{os.getpid()}")
             for suffix in SIDE_FILES:
                 with contextlib.suppress(FileNotFoundError):
-                    os.replace(f"{self.path}{suffix}", f"{aside}{suffix}")
+                    Path(f"{self.path}{suffix}").replace(f"{aside}{suffix}")
 
         warning = f"the store's file was corrupt: it is kept as {aside.name}, and a new one was begun"
         self.warnings.append(warning)

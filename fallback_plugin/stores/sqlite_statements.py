@@ -47,7 +47,7 @@ def put(db: Connection, kind: str, key: str, text: str, *, expected: int | None,
     if expected is not None and expected != (0 if value is None else revision):
         return None
 
-    row = (key, text, revision + 1, _write(db, kind, key, text, revision + 1, wall), wall)
+    row = (key, text, revision + 1, _write(db, kind, key, text, revision + 1, wall=wall), wall)
     return _record(kind, row)
 
 
@@ -57,7 +57,7 @@ def delete(db: Connection, kind: str, key: str, *, expected: int | None, wall: f
     if value is None or expected not in (None, revision):
         return False
 
-    _write(db, kind, key, None, revision + 1, wall)
+    _write(db, kind, key, None, revision + 1, wall=wall)
     return True
 
 
@@ -215,7 +215,7 @@ def _revision(db: Connection, kind: str, key: str) -> tuple[str | None, int]:
     return row or (None, 0)
 
 
-def _write(db: Connection, kind: str, key: str, text: str | None, revision: int, wall: float) -> int:
+def _write(db: Connection, kind: str, key: str, text: str | None, revision: int, *, wall: float) -> int:
     db.execute("UPDATE counters SET change = change + 1")
     (change,) = db.execute("SELECT change FROM counters").fetchone()
     db.execute(_PUT, (key, kind, text, revision, change, wall))
@@ -252,13 +252,13 @@ def _move_record(
     theirs = db.execute(
         "SELECT value, revision, change, wall FROM records WHERE key = ? AND kind = ?", (new, kind)
     ).fetchone()
-    _write(db, kind, old, None, revision + 1, wall)
+    _write(db, kind, old, None, revision + 1, wall=wall)
     if theirs:
         if theirs[0] is not None and theirs[2] > change:
             text, written = theirs[0], theirs[3]
         revision = max(revision, theirs[1]) + 1
 
-    _write(db, kind, new, text, revision, written)
+    _write(db, kind, new, text, revision, wall=written)
 
 
 def _move_entries(db: Connection, old: str, new: str) -> None:

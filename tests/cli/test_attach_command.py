@@ -71,7 +71,7 @@ class Process:
     def _read(pipe, lines):
         def follow():
             for line in iter(pipe.readline, ""):
-                lines.append(line.rstrip("\n"))  # noqa: PERF401 - seen while it grows
+                lines.append(line.rstrip("\n"))
 
         reader = threading.Thread(target=follow)
         reader.start()

@@ -191,10 +191,10 @@ def errors(text, *, is_toml=False, overrides=None):
             '{"agents": {"build": {"agents": {}}}}',
             f'f:1:23: agents.build.agents: unknown key "agents"; known keys are {GLOBAL_KEYS}',
         ),
-        ('{"colour": 1}', f'f:1:2: colour: unknown key "colour"; known keys are {GLOBAL_KEYS}, $schema, agents'),
+        ('{"colour": 1}', f'f:1:2: colour: unknown key "colour"; known keys are {GLOBAL_KEYS}, $schema, store, agents'),
         (
-            '{"store": "redis://u:p@h"}',
-            f'f:1:2: store: unknown key "store"; known keys are {GLOBAL_KEYS}, $schema, agents',
+            '{"stored": "redis://u:p@h"}',
+            'f:1:2: stored: unknown key "stored"; did you mean "store"?',
         ),
         ('{"schema_url": "x"}', 'f:1:2: schema_url: unknown key "schema_url"; did you mean "$schema"?'),
         (
@@ -328,7 +328,7 @@ def test_a_file_of_nothing_but_errors_and_one_of_repeats_are_told_without_delay(
 def test_an_override_that_is_wrong_is_told_as_such():
     assert errors('{"timeout_seconds": "x"}', overrides={"timeout_seconds": -5, "colour": 1}).splitlines() == [
         "override: timeout_seconds: expected a number of at least 0, found -5",
-        f'override: colour: unknown key "colour"; known keys are {GLOBAL_KEYS}, $schema, agents',
+        f'override: colour: unknown key "colour"; known keys are {GLOBAL_KEYS}, $schema, store, agents',
     ]
 
 

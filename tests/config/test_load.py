@@ -234,6 +234,7 @@ def test_the_keys_and_defaults_of_the_typescript_plugin():
         "cooldown_seconds": 60,
         "timeout_seconds": 30,
         "notify_on_fallback": True,
+        "store": None,
         "fallback_models": (),
         "stall_timeout_seconds": 120,
         "self_abort_window_seconds": 2,

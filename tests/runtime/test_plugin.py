@@ -31,9 +31,10 @@ from fallback_plugin.core.failure import Facts
 from fallback_plugin.core.policy import Policy, Rules
 from fallback_plugin.core.record import Phase
 from fallback_plugin.errors import FallbackPluginError, HostRefused, HostUnavailable
-from fallback_plugin.runtime import plugin as plugin_module
-from fallback_plugin.runtime.plugin import SESSION_AGE, FallbackPlugin
-from fallback_plugin.testing.scripted_host import Hang, NotReached, Refuse, ScriptedHost, Wait
+from fallback_plugin.runtime import records as records_module
+from fallback_plugin.runtime.plugin import FallbackPlugin
+from fallback_plugin.runtime.records import SESSION_AGE
+from fallback_plugin.testing.scripted_host import Hang, NotReached, Refuse, Replay, ScriptedHost, Wait
 from fallback_plugin.testing.virtual_time import VIRTUAL_BACKENDS, settle, virtual_backend
 
 SES = "ses_1"
@@ -508,7 +509,7 @@ async def test_ten_thousand_sessions_come_and_go_and_leave_nothing():
 
         assert plugin.sessions == {}
         assert plugin.retry_in_flight == set()
-        assert plugin._touched == {}
+        assert plugin._records._touched == {}
         assert len(plugin._timers) <= 2 * 10_000
 
         await anyio.sleep(300)
@@ -549,6 +550,19 @@ async def test_an_exhausted_chain_is_toasted_as_an_error():
         [toast] = plugin.host.toasts
         assert (toast.variant, toast.title) == ("error", "All models failed")
         assert PRIMARY in toast.message
+
+
+async def test_s13_parts_that_a_replay_had_to_leave_out_are_told_on_screen():
+    async with Play() as plugin:
+        plugin.host.script("dispatch", Refuse(), Replay(("agent", "file")))
+        await plugin.start()
+        await plugin.feed(failed())
+        replayed = user(message_id="u2", at=2.0)
+        replayed = replace(replayed, message=replace(replayed.message, route=A))
+        await plugin.feed(replayed, answer("m2", A, parent="u2"))
+
+        assert plugin.told()[-1] == "hop"
+        assert "agent, file" in " ".join(toast.message for toast in plugin.host.toasts)
 
 
 @pytest.mark.parametrize("agent", ["build", "quiet"])
@@ -693,10 +707,13 @@ async def test_leaving_the_plugin_ends_every_call_under_way():
 
 
 async def test_an_error_inside_of_the_context_comes_out():
-    with pytest.raises(BaseExceptionGroup) as caught:
+    async def break_inside():
         async with Play() as plugin:
             await plugin.start()
             raise ZeroDivisionError
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await break_inside()
 
     assert caught.group_contains(ZeroDivisionError)
 
@@ -714,7 +731,7 @@ async def test_a_session_long_at_rest_is_dropped_and_a_younger_one_stays():
 
         await anyio.sleep(1200)
         assert set(plugin.sessions) == {"young"}
-        assert set(plugin._touched) == {"young"}
+        assert set(plugin._records._touched) == {"young"}
 
 
 async def test_k28_a_session_at_work_is_never_dropped_however_long_it_streams():
@@ -734,7 +751,7 @@ async def test_k28_a_session_at_work_is_never_dropped_however_long_it_streams():
 
 
 async def test_too_many_sessions_lose_the_longest_at_rest_first(monkeypatch):
-    monkeypatch.setattr(plugin_module, "SESSION_COUNT", 10)
+    monkeypatch.setattr(records_module, "SESSION_COUNT", 10)
     async with Play() as plugin:
         await plugin.start("live")
         for number in range(30):
@@ -763,10 +780,11 @@ async def test_activity_makes_a_resting_session_young_again():
 
 async def test_outside_of_its_context_the_plugin_says_so_and_loses_nothing():
     plugin = Play()
-    with pytest.raises(FallbackPluginError, match="async context manager"):
-        for event in (user(), answer(), retrying()):
+    for event in (user(), answer(), retrying()):
+        with pytest.raises(FallbackPluginError, match="async context manager"):
             plugin.handle(event)
     assert plugin.retry_in_flight == set()
+    assert plugin.sessions == {}
 
     async with plugin:
         await plugin.start()

@@ -17,6 +17,7 @@ from fallback_plugin.hosts.opencode.events import parse_event
 from fallback_plugin.hosts.opencode.host import OpenCodeHost
 from fallback_plugin.runtime.observe import Observer
 from fallback_plugin.runtime.plugin import FallbackPlugin
+from fallback_plugin.stores.base import Store
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 """Seconds before the event stream is opened again: doubled for each try, up to the second."""
@@ -67,12 +68,16 @@ async def check_server(client: OpenCodeClient) -> None:
 
 
 def _missing_operations(paths: Mapping[str, Any]) -> list[str]:
-    offered = {_shape(path): verbs if isinstance(verbs, dict) else {} for path, verbs in paths.items()}
+    offered = {_shape(path): cast("object", verbs) for path, verbs in paths.items()}
     return [
         f"{method.upper()} {path}"
         for path, method in NEEDED_OPERATIONS.items()
-        if method not in offered.get(_shape(path), {})
+        if not _offers(offered.get(_shape(path)), method)
     ]
+
+
+def _offers(verbs: object, method: str) -> bool:
+    return isinstance(verbs, dict) and method in verbs
 
 
 def _shape(path: str) -> str:
@@ -89,6 +94,7 @@ class Attachment:
     Args:
         client: calls to the server.
         rules_of: makes the policies out of the server's own configuration (the JSON of GET /config).
+        store: what processes share and what outlives this one; in memory if None.
         observer: called with every notice.
         on_line: called with what the attachment itself has to say (connected, lost, back).
 
@@ -102,6 +108,7 @@ class Attachment:
         client: OpenCodeClient,
         rules_of: RulesMaker,
         *,
+        store: Store | None = None,
         observer: Observer | None = None,
         on_line: Callable[[str], None] = lambda line: None,
     ) -> None:
@@ -110,7 +117,7 @@ class Attachment:
         self._host = OpenCodeHost(client)
         self._rules_of = rules_of
         self._host_config: object = {}
-        self.plugin = FallbackPlugin(self._host, Rules(), observer=observer)
+        self.plugin = FallbackPlugin(self._host, Rules(), observer=observer, store=store)
         self._on_line = on_line
         self._last_id: str | None = None
 

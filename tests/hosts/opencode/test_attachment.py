@@ -143,8 +143,10 @@ NOT_OPENCODE = "http://opencode.test is not an OpenCode server: GET /doc is not 
 
 @pytest.mark.parametrize(
     "answer",
-    [404, 403, 302, [], None, "text", 7.5, {}, {"paths": None}, {"paths": []}, {"paths": {}}]
-    + [{"paths": {"/pets": {}}}, httpx.Response(200, html="<!doctype html>"), httpx.Response(200, text="")],
+    [
+        *[404, 403, 302, [], None, "text", 7.5, {}, {"paths": None}, {"paths": []}, {"paths": {}}],
+        *[{"paths": {"/pets": {}}}, httpx.Response(200, html="<!doctype html>"), httpx.Response(200, text="")],
+    ],
     ids=str,
 )
 async def test_what_is_no_opencode_server_is_said(server, client, answer):
@@ -295,8 +297,7 @@ async def test_what_cannot_be_read_is_counted_by_reason_and_skipped(server, clie
     [
         '{"type": "session.status", "properties": {"sessionID": "s", "status": {"type": "retry", "attempt": 1e999}}}',
         '{"type": "session.status", "properties": {"sessionID": "s", "status": {"type": "retry", "next": NaN}}}',
-        '{"type": "message.part.updated", "properties": {"sessionID": "s", "part": {"id": "p", "messageID": "m",'
-        ' "type": "tool", "state": {"status": []}}}}',
+        '{"type": "message.part.updated", "properties": {"sessionID": "s", "part": {"id": "p", "messageID": "m", "type": "tool", "state": {"status": []}}}}',
         '{"type": "session.error", "properties": {"sessionID": "s", "error": {"data": {"statusCode": 1e999}}}}',
         '{"id": [], "type": "session.idle", "properties": {"sessionID": "s"}}',
         '{"id": {}, "type": {}, "properties": {"sessionID": "s"}}',
@@ -523,6 +524,11 @@ async def test_a_stop_while_the_server_is_away_is_at_once(server, client):
 # ── over a socket ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+async def until(holds):
+    while not holds():  # noqa: ASYNC110 - it waits for another thread
+        await anyio.sleep(0.01)
+
+
 # In real time, and not on trio: there httpx leaves its own generators open when a stream is left in the middle.
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_socket_that_is_cut_and_comes_back(loopback):
@@ -536,11 +542,9 @@ async def test_a_socket_that_is_cut_and_comes_back(loopback):
             await ready.wait()
             loopback.say_raw("{")
             loopback.say("message.updated", sessionID=SES, info=user_info())
-            while not attachment.plugin.sessions:
-                await anyio.sleep(0.01)
+            await until(lambda: attachment.plugin.sessions)
             loopback.cut()
-            while not lines:
-                await anyio.sleep(0.01)
+            await until(lambda: lines)
         stop.set()
     await client.close()
 

@@ -85,8 +85,10 @@ async def test_an_agent_that_is_not_known_is_left_out(server, host):
 
 @pytest.mark.parametrize(
     ("answer", "outcome"),
-    [(400, "refused"), (401, "refused"), (404, "refused"), (409, "refused"), (500, "unavailable")]
-    + [(httpx.ReadTimeout("x"), "unavailable"), (httpx.ConnectError("x"), "unavailable")],
+    [
+        *[(400, "refused"), (401, "refused"), (404, "refused"), (409, "refused"), (500, "unavailable")],
+        *[(httpx.ReadTimeout("x"), "unavailable"), (httpx.ConnectError("x"), "unavailable")],
+    ],
     ids=str,
 )
 async def test_a_dispatch_never_raises_for_what_the_server_does(server, host, answer, outcome):
@@ -231,9 +233,11 @@ async def test_an_empty_session_is_found_without_a_turn(server, host):
 
 @pytest.mark.parametrize(
     ("answer", "error"),
-    [(400, HostRefused), (401, HostRefused), (500, HostUnavailable), (httpx.ReadTimeout("x"), HostUnavailable)]
-    + [({"not": "a list"}, HostRefused), (httpx.Response(200, json=[{"info": 3}]), HostRefused)]
-    + [(httpx.Response(200, html="<html>"), HostRefused)],
+    [
+        *[(400, HostRefused), (401, HostRefused), (500, HostUnavailable), (httpx.ReadTimeout("x"), HostUnavailable)],
+        *[({"not": "a list"}, HostRefused), (httpx.Response(200, json=[{"info": 3}]), HostRefused)],
+        (httpx.Response(200, html="<html>"), HostRefused),
+    ],
     ids=["400", "401", "500", "timeout", "object", "shape", "html"],
 )
 async def test_a_history_that_cannot_be_read_is_an_error_and_not_a_missing_session(server, host, answer, error):
