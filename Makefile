@@ -34,20 +34,24 @@ clean: ## remove what make has made
 	rm -rf .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
-# pip knows --group since 25.1.
 $(VENV)/.runtime: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 …"; exit 1; }
 	@echo "Setting up $(VENV) …"
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) --upgrade "pip>=25.1"
 	@$(PIP) --editable .
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.runtime
+# pip knows --group since 25.1.
+$(VENV)/.pip: $(VENV)/.runtime
+	@$(PIP) --upgrade "pip>=25.1"
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.pip
 	@$(PIP) --group test
 	@touch $@
 
-$(VENV)/.lint: $(VENV)/.runtime
+# pyright reads imports of the test group too.
+$(VENV)/.lint: $(VENV)/.test
 	@$(PIP) --group lint
 	@touch $@

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from contextlib import AsyncExitStack
@@ -16,11 +17,12 @@ import typer
 
 from fallback_plugin.cli.timeline import Timeline, open_console
 from fallback_plugin.errors import HostError
+from fallback_plugin.testing.chronicle import Chronicle
 from fallback_plugin.testing.opencode_binary import find_opencode
 from fallback_plugin.testing.opencode_package import install_package, is_installed
 from fallback_plugin.testing.provider import FaultyProvider
 from fallback_plugin.testing.stages import loopback_stage, opencode_stage
-from fallback_plugin.testing.story import Chronicle, Stage, perform
+from fallback_plugin.testing.story import ROUTES, Stage, perform
 
 EXIT_WRONG_OUTCOME = 1
 EXIT_NO_SERVER = 3
@@ -101,7 +103,7 @@ class Demonstration:
 
     async def _tell_story(self) -> int:
         async with FaultyProvider() as provider, AsyncExitStack() as stack:
-            chronicle = Chronicle(provider=provider, tell=self.timeline.tell)
+            chronicle = Chronicle(provider=provider, routes=ROUTES, tell=self.timeline.tell)
             try:
                 stage = await self._open_stage(chronicle, stack)
             except _NoStage as reason:
@@ -138,7 +140,7 @@ class Demonstration:
         directories: list[Path] = []
         if self.npm is not None and "FALLBACK_PLUGIN_OPENCODE" not in os.environ:
             package = self.npm.resolve()
-            if not is_installed(package):
+            if not is_installed(package) and shutil.which("npm"):
                 self.timeline.say("Installing the real OpenCode with npm, once …")
 
             reason = await install_package(package, patience=INSTALL_PATIENCE)

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fallback_plugin.testing.story import CHAIN, Actor, Happening, StoryTurn, TurnReport
+from fallback_plugin.testing.chronicle import Actor, Happening
+from fallback_plugin.testing.story import CHAIN, StoryTurn, TurnReport
 
 _PLAIN_WIDTH = 120
 """Columns where the output goes to no terminal, so that no table is squeezed."""

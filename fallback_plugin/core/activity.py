@@ -12,11 +12,13 @@ from fallback_plugin.core.events import PartDeltaReceived, PartType, PartUpdated
 from fallback_plugin.core.failure import Failure, Kind, Scope
 from fallback_plugin.core.policy import Policy, Rules
 from fallback_plugin.core.record import Attempt, Ending, Partial, Phase, Session, Step, arm_step, stay
-from fallback_plugin.core.verdict import fail, policy_of
+from fallback_plugin.core.verdict import fail, inspect, policy_of
 
 ACTIVITY_GRAIN = 0.25
 """Seconds within which further tokens change nothing."""
 TAIL_PARTS_KEPT = 32
+START_PATIENCE = 30.0
+"""Seconds for a prompt, or a step that is over, to be followed by an assistant message before the host is asked."""
 
 
 def on_part(session: Session, event: PartUpdated, now: float) -> Step:
@@ -105,11 +107,12 @@ def _with_tail(attempt: Attempt, part_id: str, *, has_text: bool) -> tuple[Parti
 
 def watch(session: Session, now: float, rules: Rules) -> Step:
     """Set the timer at which silence of the running answer becomes a failure."""
-    period = _watch_period(session.attempt, policy_of(session, rules))
-    if session.attempt is None or period <= 0:
+    attempt = session.attempt
+    if attempt is None:
         return stay(session)
 
-    return arm_step(session, session.attempt.last_activity_at + period)
+    period = _watch_period(attempt, policy_of(session, rules))
+    return arm_step(session, attempt.last_activity_at + period) if period > 0 else stay(session)
 
 
 def _silence_limit(attempt: Attempt | None, policy: Policy) -> float:
@@ -120,10 +123,10 @@ def _silence_limit(attempt: Attempt | None, policy: Policy) -> float:
     return policy.stall_timeout_seconds if attempt.first_token else policy.timeout_seconds
 
 
-def _watch_period(attempt: Attempt | None, policy: Policy) -> float:
+def _watch_period(attempt: Attempt, policy: Policy) -> float:
     """Seconds until the watch looks again; a switched-off first-token limit still leads to the stall's."""
-    if attempt is None or attempt.assistant_id is None:
-        return 0.0
+    if attempt.assistant_id is None:
+        return START_PATIENCE
 
     return _silence_limit(attempt, policy) or policy.stall_timeout_seconds
 
@@ -131,16 +134,19 @@ def _watch_period(attempt: Attempt | None, policy: Policy) -> float:
 def on_watch_timer(session: Session, now: float, rules: Rules) -> Step:
     """The watch's time has come: is it silence, or only an old deadline?"""
     attempt = session.attempt
+    if attempt is None:
+        return stay(session)
+
     policy = policy_of(session, rules)
     limit, period = _silence_limit(attempt, policy), _watch_period(attempt, policy)
-    if attempt is None or period <= 0:
-        return stay(session)
+    if now < attempt.last_activity_at + period:
+        return watch(session, now, rules)
+
+    if attempt.assistant_id is None:
+        return inspect(session, now)
 
     if limit <= 0 or attempt.running_tools or attempt.host_retrying:
         return arm_step(session, now + period)
-
-    if now - attempt.last_activity_at < limit:
-        return watch(session, now, rules)
 
     silence = "no more tokens" if attempt.first_token else "no token"
     failure = Failure(

@@ -92,4 +92,5 @@ def on_dispatch_returned(session: Session, event: DispatchReturned, now: float, 
         return on_refused(session, refusal(event.reason), now, rules, again=again)
 
     # What had to be removed is gone; a second dispatch need not ask for it again.
-    return stay(replace(session, attempt=replace(attempt, partials=()) if attempt else None))
+    accepted = replace(hop, dropped_parts=event.dropped_parts)
+    return stay(replace(session, hop=accepted, attempt=replace(attempt, partials=()) if attempt else None))

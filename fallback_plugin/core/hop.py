@@ -196,5 +196,6 @@ def confirm(session: Session, attempt: Attempt) -> tuple[Session, tuple[Action, 
         next_route=attempt.route,
         failure=hop.failure,
         toast=True,
+        detail=f"sent without its parts of type {', '.join(hop.dropped_parts)}" if hop.dropped_parts else "",
     )
     return running, (notice,)

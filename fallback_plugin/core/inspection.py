@@ -16,8 +16,8 @@ from fallback_plugin.core.events import InspectedMessage, SessionInspected, Sess
 from fallback_plugin.core.failure import Facts, Kind
 from fallback_plugin.core.hop import DISPATCH_TRIES, confirm, dispatch
 from fallback_plugin.core.policy import Rules
-from fallback_plugin.core.record import Attempt, Ending, Held, Partial, Phase, Session, Step, Turn, arm_step, stay
-from fallback_plugin.core.run import begin, complete, on_unattributed_abort
+from fallback_plugin.core.record import Attempt, Ending, Held, Partial, Phase, Session, Step, arm_step, stay
+from fallback_plugin.core.run import EMPTY_ANSWER, begin, complete, is_newer, on_unattributed_abort, queue
 from fallback_plugin.core.signals import retry_failure
 from fallback_plugin.core.state import adopt_model, begin_turn
 from fallback_plugin.core.verdict import (
@@ -25,6 +25,7 @@ from fallback_plugin.core.verdict import (
     Again,
     abort_again,
     fail,
+    inspect,
     on_refused,
     policy_of,
     refusal,
@@ -33,14 +34,6 @@ from fallback_plugin.core.verdict import (
 
 INSPECTIONS = 3
 """Inspections in a row that may tell nothing before the session is left alone."""
-LONGEST_PATIENCE = 60.0
-"""Seconds between two questions to a host that does not answer, at most."""
-
-
-def inspect(session: Session, now: float) -> Step:
-    """Ask the host what became of the session."""
-    asking = replace(session, phase=Phase.INSPECTING, inspections=session.inspections + 1)
-    return arm_step(asking, now + INSPECT_PATIENCE, InspectSession(session_id=session.session_id))
 
 
 def on_inspection_timer(session: Session, now: float) -> Step:
@@ -59,21 +52,52 @@ def on_inspected(session: Session, event: SessionInspected, now: float, rules: R
     if event.user is None:
         return stay(replace(session, phase=Phase.IDLE, held=None, inspections=0))
 
-    status = event.status
+    if _is_outdated(session, event.user):
+        return stay(session)
+
     held = session.held
-    found = _enter(session, event.user)
-    last = _last_message(found, event)
-    found = _take_up(found, event, last, now, rules)
+    status = event.status.status if event.status else "idle"
+    if _is_only_queued(session, event, status):
+        session, last = queue(session, event.user), None
+        found = replace(session, phase=Phase.RUNNING, held=None, inspections=0)
+    else:
+        session = _enter(session, event.user)
+        last = _last_message(session, event)
+        found = _take_up(session, event, last, now, rules)
+
     if last is not None and last.message.compaction:
         return stay(replace(found, compacting=not last.message.completed))
 
-    if status is not None and status.status == "retry":
-        return _fail_retrying(found, held, status, now, rules)
+    if status == "retry":
+        return _fail_retrying(found, held, event.status, now, rules)
 
-    if status is not None and status.status == "busy":
-        return watch(found, now, rules)
+    if status == "busy":
+        return _go_on(found, held, now, rules)
 
     return _resolve_idle(found, held, last, now, rules)
+
+
+def _go_on(session: Session, held: Held | None, now: float, rules: Rules) -> Step:
+    if held is not None and held.ending is Ending.ABORT:
+        return fail(session, held.failure, now, rules, ending=Ending.ABORT)
+
+    return watch(session, now, rules)
+
+
+def _is_outdated(session: Session, user: UserMessage) -> bool:
+    """Whether the picture is of a time before the turn that the session is in."""
+    turn = session.turn
+    return turn is not None and user.message_id != turn.user.message_id and not is_newer(session, user)
+
+
+def _is_only_queued(session: Session, event: SessionInspected, status: str) -> bool:
+    """Whether the newest prompt still waits for the answer that is being written to the one before."""
+    turn, attempt = session.turn, session.attempt
+    if turn is None or event.user is None or event.user.message_id == turn.user.message_id:
+        return False
+
+    answering = attempt is not None and attempt.assistant_id is not None
+    return answering and not event.assistants and status != "idle"
 
 
 def on_inspected_at_rest(session: Session, event: SessionInspected, now: float, rules: Rules) -> Step:
@@ -81,8 +105,7 @@ def on_inspected_at_rest(session: Session, event: SessionInspected, now: float, 
     if not event.found:
         return Step(session=None)
 
-    same = session.turn is not None and event.user is not None
-    if event.user is None or (same and session.turn.user.message_id == event.user.message_id):  # type: ignore[union-attr]
+    if event.user is None or not is_newer(session, event.user):
         return stay(session)
 
     return on_inspected(session, event, now, rules)
@@ -119,13 +142,13 @@ def _take_up(
         assistant_id=last.message.message_id if last else None,
         first_token=bool(last and (last.has_text or last.has_finished_tool)),
         running_tools=last.running_tools if last else frozenset(),
-        partials=_partials(turn, event),
+        partials=_partials(event),
     )
     return replace(session, phase=Phase.RUNNING, state=state, attempt=attempt, held=None, inspections=0)
 
 
-def _partials(turn: Turn | None, event: SessionInspected) -> tuple[Partial, ...]:
-    retired = turn.retired if turn else ()
+def _partials(event: SessionInspected) -> tuple[Partial, ...]:
+    """What this turn's dead models have left in the history, those of earlier attempts included."""
     return tuple(
         Partial(
             message_id=found.message.message_id,
@@ -134,15 +157,18 @@ def _partials(turn: Turn | None, event: SessionInspected) -> tuple[Partial, ...]
             tail_parts=found.tail_parts,
         )
         for found in event.assistants
-        if found.message.message_id not in retired and found.message.finish in (None, "unknown")
+        if found.message.finish in (None, "unknown")
     )
 
 
-def _fail_retrying(session: Session, held: Held | None, status: SessionStatusChanged, now: float, rules: Rules) -> Step:
+def _fail_retrying(
+    session: Session, held: Held | None, status: SessionStatusChanged | None, now: float, rules: Rules
+) -> Step:
     if held is not None and held.ending is Ending.ABORT:
         return fail(session, held.failure, now, rules, ending=Ending.ABORT)
 
-    failure = retry_failure(status.facts or Facts(), now, policy_of(session, rules))
+    facts = status.facts if status and status.facts else Facts()
+    failure = retry_failure(facts, now, policy_of(session, rules))
     return fail(session, failure, now, rules, ending=Ending.ABORT)
 
 
@@ -155,8 +181,8 @@ def _resolve_idle(session: Session, held: Held | None, last: InspectedMessage | 
 
         return fail(session, failure, now, rules, ending=Ending.ENDED)
 
-    if message is not None and message.completed and message.finish is not None:
-        return complete(session)
+    if last is not None and message is not None and message.completed and message.finish is not None:
+        return _resolve_answer(session, last, now, rules)
 
     if held is not None and held.ending is not Ending.ABORT:
         return fail(session, held.failure, now, rules, ending=held.ending)
@@ -170,8 +196,21 @@ def _resolve_idle(session: Session, held: Held | None, last: InspectedMessage | 
     return stop(session)
 
 
-def on_dispatch_timer(session: Session, now: float) -> Step:
-    """Nothing was seen of the dispatch: make it again where nobody answered, else ask what became of it."""
+def _resolve_answer(session: Session, last: InspectedMessage, now: float, rules: Rules) -> Step:
+    """The history shows a finished answer: the only place that can tell an empty one after a gap."""
+    turn, attempt = session.turn, session.attempt
+    is_empty = not last.has_text and not last.has_finished_tool and turn is not None and not turn.visible
+    if not is_empty or attempt is None:
+        return complete(session)
+
+    # A finished answer ends the turn for the host, so that it must go.
+    empty = Partial(message_id=last.message.message_id)
+    known = replace(session, attempt=replace(attempt, partials=(*attempt.partials, empty)))
+    return fail(known, EMPTY_ANSWER, now, rules, ending=Ending.ENDED)
+
+
+def on_dispatch_timer(session: Session, now: float, rules: Rules) -> Step:
+    """Nothing was seen of the dispatch: ask what became of it, and where nobody tells, make it again."""
     hop = session.hop
     if hop is None:
         return stay(session)
@@ -179,9 +218,17 @@ def on_dispatch_timer(session: Session, now: float) -> Step:
     if hop.unavailable:
         return dispatch(session, now)
 
-    asking = replace(session, inspections=session.inspections + 1)
-    patience = min(INSPECT_PATIENCE * 2**session.inspections, LONGEST_PATIENCE)
-    return arm_step(asking, now + patience, InspectSession(session_id=session.session_id))
+    if session.inspections == 0:
+        asking = replace(session, inspections=1)
+        return arm_step(asking, now + INSPECT_PATIENCE, InspectSession(session_id=session.session_id))
+
+    # A history may stay unreadable for ever (OBSERVATIONS.md, point 4).
+    unread = replace(session, inspections=0)
+    if hop.dispatch_tries < DISPATCH_TRIES:
+        return dispatch(unread, now)
+
+    failure = refusal("nothing was seen of the dispatch, and the host does not tell")
+    return on_refused(unread, failure, now, rules, again=Again.NEVER, ending=Ending.ABORT)
 
 
 def on_dispatch_inspected(session: Session, event: SessionInspected, now: float, rules: Rules) -> Step:
@@ -190,8 +237,11 @@ def on_dispatch_inspected(session: Session, event: SessionInspected, now: float,
         return Step(session=None)
 
     hop = session.hop
-    if hop is None or event.user is None:
+    # A picture that nobody asked for since the dispatch is from before it.
+    if hop is None or event.user is None or session.inspections == 0:
         return stay(session)
+
+    session = replace(session, inspections=0)
 
     turn = session.turn
     if turn is not None and event.user.message_id != turn.user.message_id:

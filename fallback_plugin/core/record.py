@@ -82,6 +82,7 @@ class Attempt:
         truncated: answers in a row that ended without a finish reason.
         partials: unfinished messages of this attempt, oldest first.
         host_retrying: the host waits to ask the same model again, and we let it.
+        has_gap: tokens of the running answer may have been missed.
         rewrite_due: a step has finished, after which the host writes the user message once more.
     """
 
@@ -94,6 +95,7 @@ class Attempt:
     truncated: int = 0
     partials: tuple[Partial, ...] = ()
     host_retrying: bool = False
+    has_gap: bool = False
     rewrite_due: bool = False
 
 
@@ -131,6 +133,7 @@ class Hop:
         replay: the host refuses to resume in place.
         unavailable: nobody answered the last dispatch, and it is to be made again.
         user_message_id: the message that the failed run answers.
+        dropped_parts: part types that a replay had to leave out.
     """
 
     plan: FallbackPlan
@@ -143,6 +146,7 @@ class Hop:
     replay: bool = False
     unavailable: bool = False
     user_message_id: str = ""
+    dropped_parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,20 +13,21 @@ from fallback_plugin.core.hop import on_user_rewritten
 from fallback_plugin.core.policy import Rules
 from fallback_plugin.core.record import Attempt, Ending, Partial, Phase, Session, Step, Turn, arm_step, retire, stay
 from fallback_plugin.core.state import adopt_model, begin_turn
-from fallback_plugin.core.verdict import fail, policy_of, stop
+from fallback_plugin.core.verdict import fail, inspect, policy_of, stop
 
 TRUNCATED_ANSWERS = 3
 """Answers in a row without a finish reason that make a loop (issue A)."""
 SETTLE_PATIENCE = 1.0
 """Seconds between an idle and the message that tells how the run ended; 50-200 ms were seen."""
 PARTIALS_KEPT = 8
+EMPTY_ANSWER = Failure(kind=Kind.EMPTY, scope=Scope.MODEL, should_fallback=True, reason="the answer was empty")
 PAST_TURNS_KEPT = 4
 
 _NEXT_STEP = "tool-calls"
 _NO_REASON = "unknown"
 
 
-def on_user_message(session: Session, user: UserMessage) -> Step:
+def on_user_message(session: Session, user: UserMessage, now: float, rules: Rules) -> Step:
     """A user message was created or changed, with no advance in flight."""
     turn, attempt = session.turn, session.attempt
     if turn is not None and user.message_id == turn.user.message_id:
@@ -37,10 +38,14 @@ def on_user_message(session: Session, user: UserMessage) -> Step:
         return stay(session)
 
     answering = attempt is not None and attempt.assistant_id is not None
-    if session.phase is Phase.RUNNING and answering:
+    if session.phase in (Phase.RUNNING, Phase.SETTLING, Phase.INSPECTING) and answering:
         return stay(queue(session, user))
 
-    return stay(begin(session, user))
+    begun = begin(session, user)
+    if begun.attempt is not None:
+        begun = replace(begun, attempt=replace(begun.attempt, last_activity_at=now))
+
+    return watch(begun, now, rules)
 
 
 def on_user_message_in_hop(session: Session, user: UserMessage, now: float) -> Step:
@@ -148,8 +153,12 @@ def _follow(session: Session, attempt: Attempt, message: AssistantMessage, now: 
         running_tools=frozenset(),
         partials=(*attempt.partials, Partial(message_id=message.message_id))[-PARTIALS_KEPT:],
         host_retrying=False,
+        has_gap=message.completed,
     )
-    return replace(session, phase=Phase.RUNNING, state=state, attempt=followed, held=None)
+    # A failure of this model waits for the history; one more answer of the model doesn't undo it.
+    held = session.held if message.route == attempt.route else None
+    phase = Phase.RUNNING if held is None else Phase.INSPECTING
+    return replace(session, phase=phase, state=state, attempt=followed, held=held)
 
 
 def _on_error(session: Session, message: AssistantMessage, now: float, rules: Rules) -> Step:
@@ -192,8 +201,10 @@ def _on_completed(session: Session, attempt: Attempt, message: AssistantMessage,
         return stay(_end_step(session, attempt, now))
 
     if not partial.has_text and not partial.has_finished_tool and not _is_visible(session):
-        failure = Failure(kind=Kind.EMPTY, scope=Scope.MODEL, should_fallback=True, reason="the answer was empty")
-        return fail(session, failure, now, rules, ending=Ending.IDLE)
+        if attempt.has_gap:
+            return inspect(session, now)
+
+        return fail(session, EMPTY_ANSWER, now, rules, ending=Ending.IDLE)
 
     return complete(session)
 
@@ -206,6 +217,7 @@ def _on_truncated(session: Session, attempt: Attempt, now: float, rules: Rules) 
     count = attempt.truncated + 1
     looping = replace(
         session,
+        turn=retire(session.turn, attempt) if session.turn else None,
         attempt=replace(attempt, truncated=count, assistant_id=None, last_activity_at=now),
     )
     if count < TRUNCATED_ANSWERS:

@@ -80,7 +80,7 @@ _EXHAUSTED, _STOPPED = Phase.EXHAUSTED, Phase.STOPPED
 
 def _user(session: Session, event: MessageUpdated, now: float, rules: Rules) -> Step:
     message = event.message
-    return run.on_user_message(session, message) if isinstance(message, UserMessage) else stay(session)
+    return run.on_user_message(session, message, now, rules) if isinstance(message, UserMessage) else stay(session)
 
 
 def _user_in_hop(session: Session, event: MessageUpdated, now: float, rules: Rules) -> Step:
@@ -201,10 +201,10 @@ TRANSITIONS: Mapping[type, Mapping[Phase, Handler]] = {
     DispatchReturned: _row(((_DISPATCHING,), handover.on_dispatch_returned)),
     TimerElapsed: _row(
         ((_RUNNING,), lambda session, event, now, rules: activity.on_watch_timer(session, now, rules)),
-        ((_SETTLING,), lambda session, event, now, rules: inspection.inspect(session, now)),
+        ((_SETTLING,), lambda session, event, now, rules: verdict.inspect(session, now)),
         ((_INSPECTING,), lambda session, event, now, rules: inspection.on_inspection_timer(session, now)),
         ((_ENDING,), lambda session, event, now, rules: hop.on_ending_timer(session, now)),
-        ((_DISPATCHING,), lambda session, event, now, rules: inspection.on_dispatch_timer(session, now)),
+        ((_DISPATCHING,), lambda session, event, now, rules: inspection.on_dispatch_timer(session, now, rules)),
         ((_FOLLOWING,), lambda session, event, now, rules: following.on_following_timer(session, now)),
         ((_EXHAUSTED,), lambda session, event, now, rules: verdict.on_exhausted_retry(session, now)),
     ),
@@ -247,12 +247,13 @@ def step(session: Session, event: Event, now: float, rules: Rules) -> Step:
 def attach(session: Session, now: float) -> Step:
     """Take up a session again: one that was at work before we came, or whose events were missed.
 
-    A session at rest stays so until the answer shows a turn that it does not know.
+    A stop and an exhaustion hold until the answer shows a turn that they do not know.
     """
-    if session.phase in _AT_WORK:
-        return inspection.inspect(replace(session, inspections=0), now)
+    if session.phase in _OPEN:
+        attempt = replace(session.attempt, has_gap=True) if session.attempt else None
+        return verdict.inspect(replace(session, attempt=attempt, inspections=0), now)
 
     if session.phase in HOP_PHASES or session.phase is _FOLLOWING:
-        return arm_step(session, now)
+        return arm_step(replace(session, inspections=0), now)
 
     return Step(session=session, actions=(InspectSession(session_id=session.session_id),))

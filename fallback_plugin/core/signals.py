@@ -94,7 +94,10 @@ def on_session_status(session: Session, event: SessionStatusChanged, now: float,
     policy = policy_of(session, rules)
     failure = retry_failure(event.facts or Facts(), now, policy)
     attempt = session.attempt
-    if attempt is not None and _lets_host_retry(event, failure, now, policy):
+    if attempt is None or attempt.assistant_id is None:
+        return hold(session, Held(failure=failure, ending=Ending.ABORT), now)
+
+    if _lets_host_retry(event, failure, now, policy):
         return stay(replace(session, phase=Phase.RUNNING, attempt=replace(attempt, host_retrying=True)))
 
     return fail(session, failure, now, rules, ending=Ending.ABORT)

@@ -110,7 +110,7 @@ def _read_parts(blocks: Sequence[Mapping[str, object]], origin: Endpoint, tally:
 
 
 def _read_part(block: Mapping[str, object], origin: Endpoint) -> Part | None:
-    kind = block.get("type")
+    kind = string_of(block.get("type"))
     if kind == "text":
         text = block.get("text")
         return Text(text=text) if isinstance(text, str) else None
@@ -135,7 +135,7 @@ def _read_media(block: Mapping[str, object], origin: Endpoint) -> Media | None:
     if block.get("type") == "image":
         return Image(media_type=media_type, data=data, url=url, file_id=file_id, origin=origin)
 
-    if source.get("type") not in {"base64", "text", "url", "file"}:
+    if string_of(source.get("type")) not in {"base64", "text", "url", "file"}:
         return None
 
     if source.get("type") == "text":

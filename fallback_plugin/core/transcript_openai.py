@@ -102,7 +102,7 @@ def _read_content(content: object, origin: Endpoint, tally: Tally) -> Iterator[P
 
 
 def _read_part(item: Mapping[str, object], origin: Endpoint) -> Part | None:
-    kind = item.get("type")
+    kind = string_of(item.get("type"))
     if kind in {"text", "input_text", "output_text", "refusal"}:
         text = item.get("refusal" if kind == "refusal" else "text")
         return Text(text=text) if isinstance(text, str) else None

@@ -167,6 +167,12 @@ def hold(session: Session, held: Held, now: float) -> Step:
     return arm_step(waiting, now + INSPECT_PATIENCE, InspectSession(session_id=session.session_id))
 
 
+def inspect(session: Session, now: float) -> Step:
+    """Ask the host what became of the session."""
+    asking = replace(session, phase=Phase.INSPECTING, inspections=session.inspections + 1)
+    return arm_step(asking, now + INSPECT_PATIENCE, InspectSession(session_id=session.session_id))
+
+
 def _leave_to_host(session: Session, failure: Failure, *, ending: Ending, detail: str) -> Step:
     route = _route_of(session)
     attempt = session.attempt

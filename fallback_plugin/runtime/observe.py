@@ -45,7 +45,8 @@ def _failed(notice: Announce, now: float) -> str:
 
 
 def _hopped(notice: Announce, now: float) -> str:
-    return f"{notice.route} → {notice.next_route} ({_explain(notice.failure, now)})"
+    detail = f"; {notice.detail}" if notice.detail else ""
+    return f"{notice.route} → {notice.next_route} ({_explain(notice.failure, now)}){detail}"
 
 
 def _exhausted(notice: Announce, now: float) -> str:

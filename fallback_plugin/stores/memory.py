@@ -22,6 +22,8 @@ class MemoryStore:
         wall: epoch seconds; stamps writes, deletions and the use of aliases.
     """
 
+    inline_reads = True
+
     def __init__(self, *, wall: Callable[[], float] = time.time) -> None:
         self.wall = wall
         self.warnings: list[str] = []
@@ -152,8 +154,7 @@ class MemoryStore:
         self._move_records(old, new)
         self._move_stream(old, new)
         self._move_lease(old, new)
-        for key in (old, *self._leading_to.pop(old, ())):
-            self.lead(key, new)
+        self.redirect(old, new)
 
     async def resolve(self, key: str) -> str:
         return self.follow(key)
@@ -172,6 +173,11 @@ class MemoryStore:
         rows[key] = row
         return row
 
+    def redirect(self, old: str, new: str) -> None:
+        """Make a key, and all that lead to it, lead to another."""
+        for key in (old, *self._leading_to.pop(old, ())):
+            self.lead(key, new)
+
     def lead(self, old: str, target: str) -> None:
         """Note where a key leads."""
         self.aliases[old] = Alias(target=target, used_wall=self.wall())
@@ -187,7 +193,7 @@ class MemoryStore:
         return alias.target
 
     def _free_lease(self, key: str) -> LeaseRow:
-        row = LeaseRow(owner=None, generation=0, expires_wall=0.0, following=self.first_generation)
+        row = LeaseRow(owner=None, generation=0, expires_wall=self.wall(), following=self.first_generation)
         self.leases[key] = row
         return row
 

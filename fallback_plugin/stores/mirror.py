@@ -69,6 +69,30 @@ class Mirror:
         if known is None or known.target != target:
             self.local.lead(old, target)
 
+    def move(self, old: str, new: str) -> None:
+        """Remember that `old` was made to lead to `new`, with all that is known of it."""
+        old, new = self.local.follow(old), self.local.follow(new)
+        if old == new:
+            return
+
+        for kind, key in [known for known in self._records if known[1] == old]:
+            ours, theirs = self._records.pop((kind, key)), self._records.get((kind, new))
+            if theirs is None:
+                self._records[kind, new] = replace(ours, key=new)
+            if (kind, old) in self._revision_shifts:
+                self._revision_shifts.setdefault((kind, new), self._revision_shifts.pop((kind, old)))
+
+        if old in self._generation_shifts:
+            self._generation_shifts.setdefault(new, self._generation_shifts.pop(old))
+        if old in self.held:
+            self.held.setdefault(new, replace(self.held.pop(old), key=new))
+        if old in self.local.streams:
+            tail = self.local.streams.pop(old)
+            if self.local.streams.pop(new, None) is None:
+                self.local.streams[new] = tail
+
+        self.local.redirect(old, new)
+
     def note_lease(self, asked: str, lease: Lease | None, *, mine: bool) -> Lease | None:
         """Remember a lease, if it is this process's; as callers see it."""
         if lease is None:

@@ -7,7 +7,7 @@ Everything is done on the mirror's memory store, and noted. When the store answe
 | alias                | made                                                                                        |
 | forced release       | made                                                                                        |
 | released lease       | released                                                                                    |
-| held lease           | refreshed, else acquired anew; if somebody else holds it, it is lost: its next refresh says so |
+| held lease           | refreshed, else acquired anew; if somebody else holds it, it is lost, as its refresh tells  |
 | record               | compare-and-set on the revision last seen; if somebody wrote, by the rules of `merging`      |
 | truncated stream     | truncated, unless somebody appended: nothing of theirs is dropped                           |
 | appended entries     | appended, each batch under its time; every entry has an id, so none is stored twice         |
@@ -19,13 +19,16 @@ noted too. Sequences given out in an outage are provisional, as any offset is (A
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import TypeVar
 
 from fallback_plugin.stores.base import Appended, Entry, Json, Lease, Record, Store
 from fallback_plugin.stores.encoding import decode
 from fallback_plugin.stores.memory_rows import Row, Stream
 from fallback_plugin.stores.merging import LASTING, merge
 from fallback_plugin.stores.mirror import Mirror
+
+T = TypeVar("T")
 
 TRIES = 5
 """Tries of a record against writers that are faster."""
@@ -74,7 +77,8 @@ class Outage:
         known = self._base(kind, key, expected)
         if key not in self._local.kinds[kind]:
             # Never met, yet the store may have it.
-            self._local.write(kind, key, "{}", expected or 1, 0.0)
+            self._local.write(kind, key, None, 1, self._local.wall())
+            self._records.setdefault((kind, key), known)
 
         deleted = await self._local.delete(kind, key, expected=expected)
         if deleted:
@@ -82,9 +86,7 @@ class Outage:
 
         return deleted
 
-    async def append(
-        self, stream: str, entries: Sequence[Entry], *, offset: int | None, now_wall: float
-    ) -> Appended:
+    async def append(self, stream: str, entries: Sequence[Entry], *, offset: int | None, now_wall: float) -> Appended:
         stream = self._local.follow(stream)
         tail = self._tail(stream, offset)
         appended = await self._local.append(stream, entries, now_wall=now_wall)
@@ -175,9 +177,12 @@ class Outage:
                 before = None
 
             if row is not None and row.owner is not None and row.expires_wall > now_wall:
-                await self._keep_lease(store, Lease(
-                    key=key, owner=row.owner, generation=row.generation, expires_wall=row.expires_wall
-                ), before, now_wall)
+                await self._keep_lease(
+                    store,
+                    Lease(key=key, owner=row.owner, generation=row.generation, expires_wall=row.expires_wall),
+                    before,
+                    now_wall,
+                )
         except BaseException:
             self._leases[key] = None
             if before is not None:
@@ -284,10 +289,16 @@ class Outage:
                 base = self._records.pop((kind, old))
                 self._records.setdefault((kind, new), base)
 
-        for notes in (self._forced, self._leases, self._streams, self._held):
-            if old in notes:
-                moved = notes.pop(old)  # pyright: ignore[reportUnknownVariableType]
-                notes.setdefault(new, moved)  # pyright: ignore
+        _rename(self._forced, old, new)
+        _rename(self._leases, old, new)
+        _rename(self._streams, old, new)
+        _rename(self._held, old, new)
+
+
+def _rename(notes: dict[str, T], old: str, new: str) -> None:
+    if old in notes:
+        moved = notes.pop(old)
+        notes.setdefault(new, moved)
 
 
 def _merged(kind: str, ours: Json | None, our_wall: float, theirs: Record | None) -> Json | None:

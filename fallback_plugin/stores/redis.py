@@ -21,19 +21,27 @@ TIMEOUT_SECONDS = 1.0
 """Longest wait for a connection, and for an answer."""
 CONNECTIONS = 16
 """Connections at once; more calls wait for one of them."""
+TURN_SECONDS = 10.0
+"""Longest wait for one; a wait here tells of a busy process, not of a slow server."""
 PAGE_ROWS = 1000
 """Records or forgotten keys per script, so that the server isn't kept from others for long."""
 
 REFUSALS: dict[str, str] = {
-    "NOAUTH": "the server asks for a password",
-    "WRONGPASS": "the server refuses the user or password",
-    "NOPERM": "the server's access list forbids the store's commands",
-    "OOM": "the server's memory is full",
-    "READONLY": "the server is a read-only replica",
+    "AuthenticationError": "the server refuses the user or password",
+    "AuthenticationWrongNumberOfArgsError": "the server refuses the user or password",
+    "NoPermissionError": "the server's access list forbids the store's commands",
+    "OutOfMemoryError": "the server's memory is full",
+    "ReadOnlyError": "the server is a read-only replica",
+    "BusyLoadingError": "the server is loading its data",
+    "ClusterDownError": "the server's cluster is down",
+    "MaxConnectionsError": "the server has too many connections",
+    "TimeoutError": "the server doesn't answer in time",
     "MISCONF": "the server can't write to its disk",
-    "LOADING": "the server is loading its data",
-    "CLUSTERDOWN": "the server's cluster is down",
+    "NOREPLICAS": "the server has too few replicas to write",
+    "NOAUTH": "the server asks for a password",
+    "BUSY": "the server is busy with another script",
 }
+"""Reasons by redis-py's exception, or by the code in it where it has no class of its own."""
 
 
 class RedisStore:
@@ -178,7 +186,7 @@ class RedisStore:
             pool = cast("Any", BlockingConnectionPool).from_url(
                 self._url,
                 max_connections=CONNECTIONS,
-                timeout=self._timeout,
+                timeout=TURN_SECONDS,
                 socket_timeout=self._timeout,
                 socket_connect_timeout=self._timeout,
                 retry=Retry(NoBackoff(), 0),
@@ -215,17 +223,14 @@ def _require_asyncio() -> None:
 
 
 def _reason(error: Exception) -> str:
-    from redis.exceptions import AuthenticationError, ResponseError, TimeoutError  # noqa: A004, PLC0415
+    from redis.exceptions import ResponseError  # noqa: PLC0415 - loaded by now
 
-    if isinstance(error, TimeoutError):
-        return "the server doesn't answer in time"
-
-    if isinstance(error, AuthenticationError):
-        return REFUSALS["WRONGPASS"]
+    if known := REFUSALS.get(type(error).__name__):
+        return known
 
     if isinstance(error, ResponseError):
         # Only its code: the rest may hold what was sent.
-        return REFUSALS.get(str(error).partition(" ")[0], f"the server refuses ({type(error).__name__})")
+        return REFUSALS.get(str(error).partition(" ")[0], "the server refuses a command of the store's")
 
     return "the server can't be reached"
 

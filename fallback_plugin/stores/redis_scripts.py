@@ -113,6 +113,7 @@ _FORCE_RELEASE = """
 local key = follow(ARGV[1], ARGV[2])
 local row = lease(key)
 row.owner = false
+if row.expires == '0' then row.expires = ARGV[2] end
 save_lease(key, row, (row.expires - ARGV[2]) * 1000)
 return row.following
 """

@@ -145,7 +145,8 @@ class SqliteStore:
         return await self._write(lambda writer: statements.release(writer, lease))
 
     async def force_release(self, key: str) -> int:
-        return await self._write(lambda writer: statements.force_release(writer, key))
+        wall = self._wall()
+        return await self._write(lambda writer: statements.force_release(writer, key, wall))
 
     async def holder(self, key: str, *, now_wall: float) -> Lease | None:
         lease, used = await self._read(lambda reader: statements.holder(reader, key, now_wall))

@@ -198,7 +198,7 @@ class SqliteFile:
         self._create()
         self._inode = _inode(self.path)
         self._writer = writer = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
-        read_version(writer)
+        self._persist(lambda: read_version(writer))
         self._persist(lambda: writer.execute("PRAGMA journal_mode = WAL").fetchone())
         writer.execute("PRAGMA synchronous = NORMAL")
         writer.execute("PRAGMA journal_size_limit = 4194304")

@@ -138,9 +138,10 @@ def release(db: Connection, lease: Lease) -> bool:
     return done.rowcount > 0
 
 
-def force_release(db: Connection, key: str) -> int:
-    key = resolve(db, key)
+def force_release(db: Connection, key: str, wall: float) -> int:
+    key = follow(db, key, wall)
     _, generation, expires, following = _lease_row(db, key)
+    expires = expires or wall
     db.execute("INSERT OR REPLACE INTO leases VALUES (?, NULL, ?, ?, ?)", (key, generation, expires, following))
     return following
 

@@ -58,7 +58,7 @@ def open_store(url: str) -> Store:
 
 
 def _sqlite(path: str) -> SqliteStore:
-    if not path.strip():
+    if not path.strip(" /") or "\0" in path:
         raise ConfigurationError(f"the store's URL names no file: {_FIX}")
 
     try:

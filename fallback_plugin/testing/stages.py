@@ -14,11 +14,12 @@ import anyio
 from fallback_plugin.hosts.opencode.attachment import Attachment
 from fallback_plugin.hosts.opencode.client import OpenCodeClient
 from fallback_plugin.runtime.plugin import FallbackPlugin
+from fallback_plugin.testing.chronicle import Chronicle
 from fallback_plugin.testing.loopback_host import LoopbackHost
 from fallback_plugin.testing.opencode import PROVIDER, OpenCodeAgent, OpenCodeServer, opencode_config
 from fallback_plugin.testing.opencode_conversation import Conversation
 from fallback_plugin.testing.opencode_scene import Scene, SceneNames
-from fallback_plugin.testing.story import AGENT, CHAIN, ROUTES, RULES, Chronicle
+from fallback_plugin.testing.story import AGENT, CHAIN, ROUTES, RULES
 
 QUIET_SECONDS = 0.8
 """A turn is over when nothing has been heard of it for so long; a hop's own pause is below 0.2 s."""

@@ -9,19 +9,17 @@ the turns and gives what was seen, so that whoever tells the story can also say 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
 import anyio
 
-from fallback_plugin.core.actions import Announce, NoticeType
+from fallback_plugin.core.actions import NoticeType
 from fallback_plugin.core.policy import Policy, Rules
-from fallback_plugin.runtime.observe import describe, format_wait
+from fallback_plugin.testing.chronicle import Actor, Chronicle
 from fallback_plugin.testing.faults import (
-    Answer,
     CallTool,
     CutStream,
     Fail,
@@ -30,7 +28,6 @@ from fallback_plugin.testing.faults import (
     quota_exhausted,
     rate_limited,
 )
-from fallback_plugin.testing.provider import FaultyProvider, ProviderRequest
 
 AGENT = "coder"
 ROUTES: Mapping[str, str] = MappingProxyType(
@@ -43,7 +40,6 @@ TRACE = "trace.txt"
 RULES = Rules(default=Policy(chain=CHAIN))
 
 _HOUR, _MINUTE = 3600, 60
-_POLL_SECONDS = 0.02
 _BROKEN_OFF = "The suite has two fail"
 _RUN_SUITE = CallTool("bash", {"command": f"echo run >> {TRACE}; echo 12 passed", "description": "Run the suite"})
 
@@ -76,30 +72,6 @@ class Stage(Protocol):
     async def history(self, session_id: str) -> list[tuple[str, str]]:
         """Role and text of each message, oldest first."""
         ...
-
-
-class Actor(StrEnum):
-    """Who does something in the story."""
-
-    USER = "user"
-    HOST = "host"
-    PROVIDER = "provider"
-    PLUGIN = "plugin"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Happening:
-    """One line of the story.
-
-    Attributes:
-        at: monotonic seconds.
-        actor: who.
-        text: what, in words.
-    """
-
-    at: float
-    actor: Actor
-    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,80 +191,6 @@ class TurnReport:
             for name in Outcome.__dataclass_fields__
             if getattr(self.turn.expected, name) != getattr(self.seen, name)
         ]
-
-
-@dataclass(slots=True, kw_only=True)
-class Chronicle:
-    """What happens, in the order of its time.
-
-    Attributes:
-        provider: whose requests are told.
-        tell: called with each happening.
-        notices: everything that the plugin has announced, with its time.
-    """
-
-    provider: FaultyProvider
-    tell: Callable[[Happening], None]
-    notices: list[tuple[Announce, float]] = field(default_factory=list[tuple[Announce, float]])
-    _pending: list[Happening] = field(default_factory=list[Happening])
-    _asked: int = 0
-    _answering: list[ProviderRequest] = field(default_factory=list[ProviderRequest])
-
-    def observe(self, notice: Announce, now: float) -> None:
-        """Note what the plugin announces; an `Observer`."""
-        self.notices.append((notice, now))
-        self.add(now, Actor.PLUGIN, describe(notice, now))
-
-    def add(self, at: float, actor: Actor, text: str) -> None:
-        """Note a happening; it is told with the next flush."""
-        self._pending.append(Happening(at=at, actor=actor, text=text))
-
-    def flush(self) -> None:
-        """Tell everything that has happened since the last time."""
-        fresh = self.provider.requests[self._asked :]
-        self._asked += len(fresh)
-        for request in fresh:
-            if request.model in ROUTES:
-                told = ", with the tool's result" if request.last_role == "tool" else ""
-                self.add(request.arrived, Actor.HOST, f"asks {ROUTES[request.model]}{told}")
-                self._answering.append(request)
-
-        for request in [request for request in self._answering if request.ended is not None]:
-            self._answering.remove(request)
-            self.add(request.ended or 0.0, Actor.PROVIDER, f"{ROUTES[request.model]}: {describe_step(request.step)}")
-
-        for happening in sorted(self._pending, key=lambda each: each.at):
-            self.tell(happening)
-
-        self._pending.clear()
-
-    async def follow(self) -> None:
-        """Tell what happens until cancelled."""
-        while True:
-            self.flush()
-            await anyio.sleep(_POLL_SECONDS)
-
-
-def describe_step(step: Step) -> str:
-    """What a scripted provider has done with a request, in words."""
-    match step:
-        case Fail():
-            wait = step.headers.get("retry-after")
-            after = f", retry-after {format_wait(float(wait))}" if wait else ""
-            return f"{step.status} {_code_of(step)}{after}"
-        case CallTool():
-            return f"calls the tool {step.name}"
-        case CutStream():
-            return f'"{step.after_text}" and the connection is gone'
-        case Answer() | SlowAnswer():
-            return f'"{step.text}"'
-        case _:
-            return type(step).__name__
-
-
-def _code_of(step: Fail) -> str:
-    error = step.body.get("error") if isinstance(step.body, Mapping) else None
-    return str(error["code"]) if error else "Too Many Requests"
 
 
 async def perform(

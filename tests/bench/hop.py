@@ -145,7 +145,17 @@ class attached:  # noqa: N801 - used as a function
         file = directory / "opencode-fallback.json"
         agents = {names.agent: {"fallback_models": [route(model) for model in names.models]}}
         file.write_text(json.dumps({"agents": agents}))
-        self._command = [sys.executable, "-m", "fallback_plugin", "attach", "--json", "--url", url, "--config", str(file)]
+        self._command = [
+            sys.executable,
+            "-m",
+            "fallback_plugin",
+            "attach",
+            "--json",
+            "--url",
+            url,
+            "--config",
+            str(file),
+        ]
         self._calls = 0
 
     def __enter__(self):

@@ -15,14 +15,15 @@ import time
 import pytest
 from rich.console import Console
 
+from fallback_plugin import Rules
 from fallback_plugin.cli.demo import DemoHost, Demonstration
 from fallback_plugin.cli.timeline import Timeline
-from fallback_plugin.testing import story
+from fallback_plugin.testing.chronicle import Chronicle
 from fallback_plugin.testing.faults import Answer, Fail
 from fallback_plugin.testing.opencode_package import install_package, is_installed
 from fallback_plugin.testing.provider import FaultyProvider
 from fallback_plugin.testing.stages import loopback_stage
-from fallback_plugin.testing.story import ROUTES, STORY, Chronicle, Outcome, StoryTurn, perform
+from fallback_plugin.testing.story import ROUTES, STORY, Outcome, StoryTurn, perform
 
 DEMO = [sys.executable, "-m", "fallback_plugin", "demo"]
 
@@ -94,9 +95,9 @@ async def test_a_plugin_that_does_nothing_is_found_out(monkeypatch):
         scripts={"large": [Fail(401)], "medium": [Answer("hello")]},
         expected=Outcome(requests=(1, 1, 0), answers=("hello",)),
     )
-    monkeypatch.setattr("fallback_plugin.testing.stages.RULES", story.Rules())
+    monkeypatch.setattr("fallback_plugin.testing.stages.RULES", Rules())
     async with FaultyProvider() as provider:
-        chronicle = Chronicle(provider=provider, tell=lambda happening: None)
+        chronicle = Chronicle(provider=provider, routes=ROUTES, tell=lambda happening: None)
         async with loopback_stage(chronicle) as stage:
             [report] = await perform(stage, chronicle, lambda number, turn: None, [quick])
 

@@ -14,7 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from fallback_plugin.core.actions import AbortRun, Announce, DispatchTurn, InspectSession, NoticeType, SetTimer
+from fallback_plugin.core.actions import (
+    AbortRun,
+    Announce,
+    DispatchTurn,
+    InspectSession,
+    NoticeType,
+    ReportAnswer,
+    SetTimer,
+)
 from fallback_plugin.core.events import (
     AbortReturned,
     AssistantMessage,
@@ -34,10 +42,7 @@ FOLDER = Path(__file__).parents[1] / "data" / "recordings"
 RECORDINGS = sorted(path.stem for path in FOLDER.glob("*.json"))
 CHAIN = ("fake/b", "fake/c")
 FIRST_WALL = 1_795_247_200.0
-NO_ANSWER = (
-    "session.created session.updated session.deleted session.status session.idle session.error session.compacted "
-    "message.updated message.removed message.part.updated message.part.delta message.part.removed"
-).split()
+NO_ANSWER = ["session.created", "session.updated", "session.deleted", "session.status", "session.idle", "session.error", "session.compacted", "message.updated", "message.removed", "message.part.updated", "message.part.delta", "message.part.removed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +151,7 @@ class Replay:
             if isinstance(action, SetTimer):
                 self.timers[action.session_id] = action
 
-        told = tuple(action for action in done.actions if not isinstance(action, SetTimer))
+        told = tuple(action for action in done.actions if not isinstance(action, SetTimer | ReportAnswer))
         if told:
             self.decisions.append((number, event.session_id, told))
 

@@ -15,7 +15,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from math import ceil
 
+import pytest
 from hypothesis import HealthCheck, event, settings
+from hypothesis import Phase as HypothesisPhase
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -40,7 +42,6 @@ from fallback_plugin.core.events import (
     UserMessage,
 )
 from fallback_plugin.core.failure import Facts, Kind
-from fallback_plugin.core.hop import DISPATCH_TRIES
 from fallback_plugin.core.policy import Policy, Rules
 from fallback_plugin.core.record import HOP_PHASES, RESTING_PHASES, Phase, Session
 from fallback_plugin.core.session import attach, step
@@ -48,6 +49,7 @@ from fallback_plugin.core.session import attach, step
 SES = "ses_1"
 PRIMARY, PICKED = "one/primary", "six/picked"
 CHAIN = ("two/a", "three/b", "four/c")
+OPENS_NO_RECORD = (PartUpdated, PartDeltaReceived, AbortReturned, DispatchReturned, SessionInspected)
 ROUTES = (PRIMARY, PICKED, *CHAIN)
 DELAY = 1.5
 TIMEOUT, STALL = 30.0, 120.0
@@ -71,7 +73,10 @@ QUOTA = Facts(status=402, name="APIError", message="Insufficient balance")
 REFUSED = Facts(status=400, name="APIError", message="Invalid value for temperature")
 THROTTLED = Facts(message="Rate limit reached")
 ABORTED = Facts(name="MessageAbortedError", message="Aborted")
-UNKNOWN = Facts(name="UnknownError", message="Model not found: x/y.")
+
+
+def unknown_model(route):
+    return Facts(name="UnknownError", message=f"Model not found: {route}.")
 
 
 @dataclass
@@ -186,7 +191,8 @@ class NaiveHost:
         self.say(self.status("busy"))
         if self.health[self.run.route] == "unknown":
             self.run.failed = self.run.unknown = True
-            self.say(SessionErrored(session_id=SES, facts=UNKNOWN), *self.idle(), SessionErrored(session_id=SES, facts=UNKNOWN))
+            unknown = SessionErrored(session_id=SES, facts=unknown_model(self.run.route))
+            self.say(unknown, *self.idle(), unknown)
             self.run = None
         else:
             self.slot()
@@ -198,7 +204,6 @@ class NaiveHost:
         run.messages.append(run.message_id)
         self.answers.append(message)
         self.say(self.message(message))
-        run.signs.append(self.now)
 
     def removed(self, message_id):
         self.answers = [answer for answer in self.answers if answer.message_id != message_id]
@@ -293,8 +298,12 @@ class NaiveHost:
             self.say(self.message(user))
             return
 
-        run, fate = self.run, self.health[self.run.route]
-        run.signs.append(self.now)
+        run, breath = self.run, self.breath
+        self.work_on(run, self.health[run.route])
+        if self.breath > breath:
+            run.signs.append(self.now)
+
+    def work_on(self, run, fate):
         if run.stage == "dying":
             self.die()
         elif run.stage == "retry":
@@ -395,6 +404,7 @@ class SessionUnderFire(RuleBasedStateMachine):
         self.calls = []
         self.results = []
         self.heard = []
+        self.recorded = False
         self.missed = False
         self.lost_words = False
         self.final_turn = None
@@ -408,6 +418,9 @@ class SessionUnderFire(RuleBasedStateMachine):
 
     def feed(self, event):
         before = self.session
+        if not self.recorded and isinstance(event, OPENS_NO_RECORD):
+            return
+
         self.apply(before, step(before, event, self.now, RULES))
         self.check_stop(event)
 
@@ -416,10 +429,10 @@ class SessionUnderFire(RuleBasedStateMachine):
             assert isinstance(done.actions, tuple)
             assert done.actions == ()
             self.session, self.timer, self.calls = Session(session_id=SES), None, []
-            self.final_turn = None
+            self.final_turn, self.recorded = None, False
             return
 
-        self.session = done.session
+        self.session, self.recorded = done.session, True
         self.check_claims(before, done)
         for action in done.actions:
             if isinstance(action, SetTimer):
@@ -718,13 +731,13 @@ class SessionUnderFire(RuleBasedStateMachine):
             return
 
         tried_before = set(self.session.state.tried) if self.session.state else set()
-        for _ in range(400):
+        for _ in range(2000):
             if not self.quiet_step():
                 break
         else:
-            raise AssertionError("the session never comes to rest")
+            assert self.cannot_know_the_prompt, "the session never comes to rest"
 
-        if self.host.deleted:
+        if self.host.deleted or self.cannot_know_the_prompt:
             return
 
         event(f"ends {self.session.phase.value}")
@@ -741,8 +754,9 @@ class SessionUnderFire(RuleBasedStateMachine):
         elif self.calls:
             self.perform_first()
         elif self.host.has_work and (run is None or run.retries < 8):
-            self.host.now = self.now
-            self.host.work()
+            self.pass_time(0.125)
+            if self.host.has_work:
+                self.host.work()
         elif self.timer is not None:
             self.pass_time(max(0.0, self.timer.at - self.now))
         else:
@@ -753,10 +767,7 @@ class SessionUnderFire(RuleBasedStateMachine):
     def check_answered(self, tried_before):
         """A turn with a working model left is answered, unless somebody stopped it or no model may help."""
         last = self.host.runs[-1]
-        if self.cannot_know_the_prompt:
-            return
-
-        if self.host.is_answered or self.stops or self.missed or self.host.health[last.route] == "bad request":
+        if self.host.is_answered or self.stops or self.missed or last.error == REFUSED:
             return
 
         working = {route for route in CHAIN if self.host.health[route] in WORKS} - tried_before - self.tried
@@ -764,11 +775,239 @@ class SessionUnderFire(RuleBasedStateMachine):
 
 
 SessionUnderFire.TestCase.settings = settings(
-    max_examples=250,
+    max_examples=300,
     stateful_step_count=40,
     deadline=None,
     derandomize=True,
-    suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow, HealthCheck.data_too_large],
+    database=None,
+    phases=(HypothesisPhase.generate, HypothesisPhase.shrink),
+    suppress_health_check=list(HealthCheck),
 )
 TestSessionUnderFire = SessionUnderFire.TestCase
-assert DISPATCH_TRIES > 0
+
+
+# ── Sequences that it has found, in their shortest form ──────────────────────────────────────────────────────
+
+
+U1 = UserMessage(message_id="u1", created_wall=1.0, agent="build", route=PRIMARY)
+U2 = UserMessage(message_id="u2", created_wall=2.0, agent="build", route=PRIMARY)
+RETRYING = SessionStatusChanged(session_id=SES, status="retry", attempt=1, facts=THROTTLED)
+BUSY = SessionStatusChanged(session_id=SES, status="busy")
+IDLE = SessionStatusChanged(session_id=SES, status="idle")
+
+
+def said(message):
+    return MessageUpdated(session_id=SES, message=message)
+
+
+def answer(message_id="m1", parent="u1", route=PRIMARY, **fields):
+    return AssistantMessage(message_id=message_id, parent_id=parent, route=route, agent="build", **fields)
+
+
+def found(status, user, *assistants):
+    return SessionInspected(session_id=SES, status=status, user=user, assistants=assistants)
+
+
+def token(message_id="m1"):
+    return PartDeltaReceived(session_id=SES, message_id=message_id, part_id="p1")
+
+
+class Sequence:
+    """Events fed by hand; `said` collects what the machine asks for."""
+
+    def __init__(self, session=None):
+        self.session = session or Session(session_id=SES)
+        self.asked = []
+
+    def feed(self, *events, at=0.0):
+        for event in events:
+            self.take(step(self.session, event, at, RULES))
+
+        return self
+
+    def take(self, done):
+        assert done.session is not None
+        self.session = done.session
+        self.asked += done.actions
+        return self
+
+    def elapse(self, at):
+        return self.feed(TimerElapsed(session_id=SES, timer=self.session.timer), at=at)
+
+    def of(self, kind):
+        return [action for action in self.asked if isinstance(action, kind)]
+
+    @property
+    def advances(self):
+        return [n for n in self.of(Announce) if n.notice is NoticeType.FAILURE and n.next_route is not None]
+
+    @property
+    def is_watched(self):
+        """Whether the newest timer was set and not voided."""
+        return any(timer.timer == self.session.timer for timer in self.of(SetTimer))
+
+
+@pytest.mark.parametrize("started", [2.05, 2.16, 2.25, 3.3, 1e5 + 0.1])
+def test_a_watch_that_fires_on_time_finds_the_silence(started):
+    """(2.05 + 30) - 2.05 is less than 30: a watch that subtracts sets itself for the same moment, for ever."""
+    sequence = Sequence().feed(said(U1), said(answer()), at=started)
+    timer = sequence.of(SetTimer)[-1]
+
+    sequence.elapse(timer.at)
+
+    assert [notice.failure.kind for notice in sequence.advances] == [Kind.TIMEOUT]
+
+
+def test_a_second_prompt_does_not_hide_the_hang_before_it_from_an_inspection():
+    sequence = Sequence().feed(said(U1), said(answer()), said(U2))
+    sequence.take(attach(sequence.session, 1.0)).feed(found(BUSY, U2), at=1.1)
+
+    for _ in range(4):
+        sequence.elapse(sequence.of(SetTimer)[-1].at)
+
+    assert sequence.advances
+
+
+def test_a_session_at_work_is_watched_after_an_inspection_that_shows_no_answer_yet():
+    sequence = Sequence()
+    sequence.take(attach(sequence.session, 0.0)).feed(found(BUSY, U1), at=0.1)
+
+    assert sequence.session.phase is Phase.RUNNING
+    assert sequence.is_watched
+
+
+def test_an_answer_whose_tokens_fell_into_a_gap_is_not_empty():
+    sequence = Sequence().feed(said(U1), said(answer()))
+    sequence.take(attach(sequence.session, 1.0))
+
+    sequence.feed(said(answer(finish="stop", completed=True)), at=1.1)
+    sequence.feed(found(IDLE, U1, InspectedMessage(message=answer(finish="stop", completed=True), has_text=True)), at=1.2)
+
+    assert sequence.advances == []
+
+
+def test_an_answer_first_seen_complete_is_not_empty_for_that():
+    sequence = Sequence().feed(said(U1), said(answer(finish="stop", completed=True)))
+
+    assert sequence.advances == []
+
+
+def test_an_inspected_answer_without_text_is_empty():
+    sequence = Sequence().feed(said(U1), said(answer()))
+    sequence.take(attach(sequence.session, 1.0))
+
+    sequence.feed(found(IDLE, U1, InspectedMessage(message=answer(finish="stop", completed=True))), at=1.2)
+
+    assert [notice.failure.kind for notice in sequence.advances] == [Kind.EMPTY]
+
+
+def test_a_loop_that_outruns_every_inspection_is_broken():
+    """The host begins the next answer before the history comes back, so the answer finds no one who waits."""
+    sequence = Sequence()
+    for number in range(2, 40):
+        message_id = f"m{number}"
+        sequence.feed(said(answer(message_id)), token(message_id))
+        sequence.feed(said(answer(message_id, finish="unknown", completed=True)), said(answer(f"m{number + 1}")))
+        done = InspectedMessage(message=answer(message_id, finish="unknown", completed=True), has_text=True)
+        if sequence.of(InspectSession):
+            sequence.feed(found(BUSY, U1, done, InspectedMessage(message=answer(f"m{number + 1}"))))
+
+    assert [notice.failure.kind for notice in sequence.advances] == [Kind.TRUNCATED]
+    assert sequence.of(AbortRun)
+
+
+def test_a_picture_from_before_the_dispatch_is_no_sign_of_its_loss():
+    sequence = Sequence().feed(said(U1), said(answer()))
+    for at in (1.0, 1.1, 1.2):
+        sequence.take(attach(sequence.session, at))
+    dead = answer(completed=True, error=QUOTA)
+    sequence.feed(said(dead), at=1.3)
+    assert len(sequence.of(DispatchTurn)) == 1
+
+    for at in (1.4, 1.5, 1.6):
+        sequence.feed(found(IDLE, U1, InspectedMessage(message=dead)), at=at)
+
+    assert len(sequence.of(DispatchTurn)) == 1
+    assert len(sequence.advances) == 1
+
+
+def test_one_cut_answer_told_three_times_is_no_loop():
+    sequence = Sequence().feed(said(U1), said(answer()), token())
+
+    sequence.feed(*[said(answer(finish="unknown", completed=True))] * 4)
+
+    assert sequence.advances == []
+
+
+@pytest.mark.parametrize("stop", [TurnStopped(session_id=SES), SessionErrored(session_id=SES, facts=ABORTED)])
+def test_a_picture_from_before_the_stopped_turn_does_not_revive_the_one_before(stop):
+    sequence = Sequence().feed(said(U1), said(answer()), token(), said(answer(finish="stop", completed=True)))
+    sequence.take(attach(sequence.session, 1.0))
+    sequence.feed(said(U2), said(answer("m2", "u2")), stop, at=2.0)
+    assert sequence.session.phase is Phase.STOPPED
+
+    sequence.feed(found(BUSY, U1, InspectedMessage(message=answer("m1"))), at=2.1)
+
+    assert sequence.session.phase is Phase.STOPPED
+
+
+def test_a_session_taken_up_is_asked_about_again_if_the_first_question_is_lost():
+    sequence = Sequence()
+    sequence.take(attach(sequence.session, 0.0))
+    assert len(sequence.of(InspectSession)) == 1
+
+    assert sequence.is_watched
+    sequence.elapse(sequence.of(SetTimer)[-1].at)
+    assert len(sequence.of(InspectSession)) == 2
+
+
+def test_a_prompt_during_an_inspection_does_not_leave_the_running_answer():
+    sequence = Sequence().feed(said(U1), said(answer()), token())
+    sequence.take(attach(sequence.session, 1.0))
+
+    sequence.feed(said(U2), at=1.1)
+    sequence.feed(RETRYING, at=1.2)
+
+    assert [notice.route for notice in sequence.advances] == [PRIMARY]
+    assert sequence.session.attempt is not None
+    assert sequence.session.attempt.assistant_id == "m1"
+
+
+def test_a_prompt_after_an_idle_that_ended_nothing_does_not_leave_the_running_answer():
+    sequence = Sequence().feed(said(U1), said(answer()), token(), SessionIdled(session_id=SES))
+    assert sequence.session.phase is Phase.SETTLING
+
+    sequence.feed(said(U2), said(answer(finish="unknown", completed=True)), at=0.1)
+    for number in (2, 3):
+        sequence.feed(said(answer(f"m{number}")), token(f"m{number}"))
+        sequence.feed(said(answer(f"m{number}", finish="unknown", completed=True)))
+
+    assert [notice.failure.kind for notice in sequence.advances] == [Kind.TRUNCATED]
+
+
+def test_a_retry_before_any_answer_was_seen_is_not_laid_to_the_prompts_model():
+    """Rule 1 of the machine: only an attempt can fail, and an attempt runs only after its message was seen."""
+    picked = replace(U2, route=PICKED)
+    sequence = Sequence().feed(said(picked), RETRYING)
+
+    assert sequence.advances == []
+    assert sequence.of(InspectSession)
+
+
+def test_the_next_models_refusal_is_told_from_an_echo_of_the_last_ones():
+    """Both models are unknown to the host; it names them in its words."""
+    sequence = Sequence().feed(said(U1))
+    sequence.feed(SessionErrored(session_id=SES, facts=unknown_model(PRIMARY)))
+    sequence.feed(IDLE, SessionIdled(session_id=SES))
+    sequence.feed(SessionErrored(session_id=SES, facts=unknown_model(PRIMARY)))
+    assert [turn.route for turn in sequence.of(DispatchTurn)] == ["two/a"]
+
+    sequence.feed(SessionErrored(session_id=SES, facts=unknown_model("two/a")))
+
+    assert [turn.route for turn in sequence.of(DispatchTurn)] == ["two/a", "three/b"]
+
+
+def test_a_prompt_that_starts_no_run_is_not_waited_for_without_end():
+    sequence = Sequence().feed(said(U1))
+
+    assert sequence.session.phase in RESTING_PHASES or sequence.is_watched

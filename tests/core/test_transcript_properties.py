@@ -508,6 +508,7 @@ type_words = st.sampled_from(
         "text image_url image file document thinking redacted_thinking tool_use tool_result input_audio refusal web_search",
     ),
 )
+odd_types = st.sampled_from([[], {}, 0, None])
 KEYS = re.findall(
     r"\w+",
     "role type text content parts tool_calls function name arguments id input tool_use_id tool_call_id source data url "
@@ -519,7 +520,7 @@ KEYS = re.findall(
 
 def objects(children):
     fields = st.dictionaries(st.sampled_from(KEYS), children, max_size=6)
-    kinds = st.fixed_dictionaries({}, optional={"role": role_words, "type": type_words})
+    kinds = st.fixed_dictionaries({}, optional={"role": role_words, "type": type_words | odd_types})
     return st.builds(lambda left, right: left | right, fields, kinds)
 
 

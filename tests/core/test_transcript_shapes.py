@@ -283,6 +283,16 @@ def test_a_body_without_a_history_is_an_empty_one(body, endpoint):
     assert read_history(body, endpoint).messages == ()
 
 
+@pytest.mark.parametrize("kind", [[], {}, None, 7, True])
+def test_a_type_that_is_no_word_is_an_unknown_block(kind):
+    media = {"type": "document", "source": {"type": kind, "data": PNG}}
+    content = [{"type": kind}, media, {"type": "text", "text": "a"}]
+    for endpoint in (OPENAI, ANTHROPIC):
+        transcript = read_history({"messages": [{"role": "user", "content": content}]}, endpoint)
+        assert [message.text for message in transcript.messages] == ["a"]
+        assert sum(note.count for note in transcript.notes) == 2
+
+
 def test_the_same_history_in_all_three_shapes():
     history = read_history(ANTHROPIC_BODY, ANTHROPIC).messages
     openai = export_history(history, OPENAI).body["messages"]

@@ -24,7 +24,18 @@ FAILURES = {"retry": rate_limited(retry_after=3600), "terminal": Fail(402), "han
 
 def attach(url, file, home, failpoint=None):
     variables = {**os.environ, "FALLBACK_PLUGIN_HOME": str(home), VARIABLE: failpoint or ""}
-    command = [sys.executable, "-m", "fallback_plugin", "attach", "--json", "--wait", "--url", url, "--config", str(file)]
+    command = [
+        sys.executable,
+        "-m",
+        "fallback_plugin",
+        "attach",
+        "--json",
+        "--wait",
+        "--url",
+        url,
+        "--config",
+        str(file),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=variables)
     assert json.loads(process.stdout.readline())["ready"]
     return process

@@ -20,9 +20,7 @@ from fallback_plugin.testing.faults import (
 from fallback_plugin.testing.opencode_scene import route
 
 PIXEL = base64.b64encode(
-    base64.b64decode(
-        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-    )
+    base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
 ).decode()
 
 
@@ -81,7 +79,8 @@ async def test_every_route_fails_and_a_new_prompt_starts_a_new_turn(scene, provi
     [toast] = [
         event.properties
         for event in scene.events
-        if event.type == "tui.toast.show" and route(scene.third) in event.properties["message"]
+        if event.type == "tui.toast.show"
+        and route(scene.third) in event.properties["message"]
         and event.properties["variant"] == "error"
     ]
     assert route(scene.primary) in toast["message"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import pairwise
 
 import anyio
 import pytest
@@ -170,7 +171,7 @@ async def test_k_w9_activity_forces_a_refresh_every_300_seconds():
 
     times = [at for at, _ in answer.written]
     assert len(times) == 4
-    assert all(FORCED <= later - earlier <= FORCED + 2 for earlier, later in zip(times, times[1:], strict=False))
+    assert all(FORCED <= later - earlier <= FORCED + 2 for earlier, later in pairwise(times))
 
 
 async def test_a_failed_write_is_made_again_and_told_once(caplog):

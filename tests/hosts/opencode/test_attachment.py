@@ -260,7 +260,7 @@ async def test_a_turn_that_goes_well_costs_no_call(server, client):
             "message.updated", sessionID=SES, info=answer_info(finish="stop", time={"created": 1, "completed": 2})
         )
         say_idle(server)
-        await anyio.sleep(3600)
+        await anyio.sleep(600)
 
         assert client.calls == before
 
@@ -525,7 +525,7 @@ async def test_a_stop_while_the_server_is_away_is_at_once(server, client):
 
 
 async def until(holds):
-    while not holds():  # noqa: ASYNC110 - it waits for another thread
+    while not holds():
         await anyio.sleep(0.01)
 
 

@@ -1,0 +1,167 @@
+"""Issue C, leases: processes that are fed with the same events make one advance per failure."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import anyio
+import pytest
+
+from fallback_plugin.core.failure import Failure, Kind, Scope
+from fallback_plugin.core.policy import Policy, Rules
+from fallback_plugin.runtime.health import SharedHealth
+from fallback_plugin.runtime.plugin import FallbackPlugin
+from fallback_plugin.runtime.turn import Turns
+from fallback_plugin.stores.memory import MemoryStore
+from fallback_plugin.testing.scripted_host import ScriptedHost
+
+WORKER = Path(__file__).parent / "fleet_worker.py"
+SESSIONS = 500
+
+
+def start(url):
+    command = [sys.executable, str(WORKER), url, str(SESSIONS)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def run_two(url):
+    """Two processes on one store, fed at the same time; what each has dispatched."""
+    workers = [start(url), start(url)]
+    for worker in workers:
+        assert worker.stdout.readline() == "ready\n"
+    for worker in workers:
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+
+    dispatched = []
+    for worker in workers:
+        output, _ = worker.communicate(timeout=100)
+        assert worker.returncode == 0
+        dispatched.append([tuple(each) for each in json.loads(output)])
+
+    return dispatched
+
+
+@pytest.fixture
+def url_of_sqlite(tmp_path):
+    return f"sqlite://{tmp_path}/state.db"
+
+
+@pytest.mark.parametrize("store", ["sqlite", "redis"])
+def test_two_processes_make_one_advance_per_failure(store, request):
+    one, other = run_two(request.getfixturevalue(f"url_of_{store}"))
+    dispatched = Counter(one + other)
+
+    assert set(dispatched) == {(f"ses_{number}", "two/a") for number in range(SESSIONS)}
+    assert set(dispatched.values()) == {1}
+
+
+def failure(retry_after=None, *, kind=Kind.RATE_LIMIT, scope=Scope.MODEL):
+    retry_at = None if retry_after is None else anyio.current_time() + retry_after
+    return Failure(kind=kind, scope=scope, should_fallback=True, retry_at=retry_at, reason="a test")
+
+
+@pytest.fixture
+def anyio_backend(virtual_backend):
+    return virtual_backend
+
+
+@pytest.fixture
+def rules():
+    return Rules(default=Policy(chain=("two/a", "three/b")))
+
+
+def wall():
+    return 1_000_000.0 + anyio.current_time()
+
+
+async def test_what_one_process_learns_the_others_know_within_a_second():
+    store = MemoryStore()
+    one, other = (SharedHealth(store, owner=name, wall_clock=wall) for name in ("one", "other"))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(other.follow)
+        await one.report_failure("one/primary", failure(3600), now=anyio.current_time())
+        assert one.is_out("one/primary")
+        await anyio.sleep(1.0)
+        assert other.is_out("one/primary")
+        assert not other.is_out("one/else")
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_quota_of_the_account_is_out_for_all_its_models():
+    health = SharedHealth(MemoryStore(), owner="one", wall_clock=wall)
+    quota = failure(3600, kind=Kind.QUOTA_EXHAUSTED, scope=Scope.PROVIDER)
+    await health.report_failure("one/primary", quota, now=anyio.current_time())
+    assert health.is_out("one/else")
+    assert set(health.outages(anyio.current_time())) == {"one"}
+    await health.report_success("one/else")
+    assert not health.is_out("one/primary")
+
+
+async def test_one_caller_in_the_fleet_probes(rules):
+    store = MemoryStore()
+    async with Turns(rules, store=store, wall_clock=wall) as one, Turns(rules, store=store, wall_clock=wall) as other:
+        first = await one.begin("s1", agent=None, route="one/primary").next_attempt()
+        await first.failed(failure(5))
+        await anyio.sleep(6)
+
+        turns = [process.begin(f"s{n}", agent=None, route="one/primary") for n in range(10) for process in (one, other)]
+        asked = [(await turn.next_attempt()).route for turn in turns]
+        assert asked.count("one/primary") == 1
+        assert asked.count("two/a") == 19
+
+
+async def test_a_probe_that_is_answered_ends_the_outage_for_all(rules):
+    store = MemoryStore()
+    async with Turns(rules, store=store, wall_clock=wall) as one, Turns(rules, store=store, wall_clock=wall) as other:
+        attempt = await one.begin("s1", agent=None, route="one/primary").next_attempt()
+        await attempt.failed(failure(5))
+        await anyio.sleep(6)
+        probe = await one.begin("s2", agent=None, route="one/primary").next_attempt()
+        await probe.answered()
+        await anyio.sleep(1)
+        again = await other.begin("s3", agent=None, route="one/primary").next_attempt()
+        assert again.route == "one/primary"
+
+
+async def test_a_route_that_is_out_is_not_asked_unless_picked_by_hand(rules):
+    async with Turns(rules, wall_clock=wall) as turns:
+        attempt = await turns.begin("s1", agent=None, route="one/primary").next_attempt()
+        await attempt.failed(failure(3600))
+        assert (await turns.begin("s2", agent=None, route="one/primary").next_attempt()).route == "two/a"
+        picked = turns.begin("s3", agent=None, route="one/primary", picked=True)
+        assert (await picked.next_attempt()).route == "one/primary"
+
+
+async def test_an_exhausted_turn_says_what_failed_and_when_the_earliest_returns(rules):
+    async with Turns(rules, wall_clock=wall) as turns:
+        turn = turns.begin("s1", agent=None, route="one/primary")
+        waits = iter((3600, 7200, 600))
+        while attempt := await turn.next_attempt():
+            await attempt.failed(failure(next(waits)))
+
+        assert [failed.route for failed in turn.failures] == ["one/primary", "two/a", "three/b"]
+        assert str(turn.exhausted()) == (
+            "every model has failed (one/primary: rate_limit; two/a: rate_limit; three/b: rate_limit); "
+            "earliest back in 10 min"
+        )
+
+
+async def test_a_failure_that_no_other_model_helps_ends_the_attempts(rules):
+    async with Turns(rules, wall_clock=wall) as turns:
+        turn = turns.begin("s1", agent=None, route="one/primary")
+        attempt = await turn.next_attempt()
+        await attempt.failed(Failure(kind=Kind.BAD_REQUEST, scope=Scope.MODEL, should_fallback=False))
+        assert await turn.next_attempt() is None
+        assert not turns.health.is_out("one/primary")
+
+
+async def test_a_hop_passes_over_what_another_session_has_learnt(rules):
+    host = ScriptedHost()
+    async with FallbackPlugin(host, rules) as plugin:
+        await plugin.health.report_failure("two/a", failure(3600), now=anyio.current_time())
+        assert "two/a" in plugin._rules.outages
