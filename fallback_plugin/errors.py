@@ -1,12 +1,12 @@
 """Errors, by whose fault they are.
 
-    FallbackPluginError
-    ├── ConfigurationError   the user's file: says file, line, key, what was expected and the fix
-    ├── HostError            the host is down, refuses or breaks its contract
-    │   ├── HostUnavailable  nobody answers; trying again may help
-    │   └── HostRefused      the host answered and said no
-    ├── StoreError           the store is broken; the plugin degrades to memory
-    └── ChainExhausted       every model of a chain has failed
+FallbackPluginError
+├── ConfigurationError   the user's file: says file, line, key, what was expected and the fix
+├── HostError            the host is down, refuses or breaks its contract
+│   ├── HostUnavailable  nobody answers; trying again may help
+│   └── HostRefused      the host answered and said no
+├── StoreError           the store is broken; the plugin degrades to memory
+└── ChainExhausted       every model of a chain has failed
 """  # noqa: D208 - a drawing
 
 from __future__ import annotations

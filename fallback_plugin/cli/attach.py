@@ -24,6 +24,8 @@ from fallback_plugin.errors import ConfigurationError, HostError
 from fallback_plugin.hosts.opencode.attachment import Attachment, RulesMaker, check_server
 from fallback_plugin.hosts.opencode.client import OpenCodeClient, check_url
 from fallback_plugin.runtime.observe import as_record, describe
+from fallback_plugin.stores.degrading import DegradingStore
+from fallback_plugin.stores.notices import StoreNotice
 from fallback_plugin.stores.url import default_url, open_store
 
 EXIT_BAD_CONFIGURATION = 2
@@ -139,7 +141,13 @@ class _Session:
         if not await self._find_server(client, stop):
             return 0 if stop.is_set() else EXIT_NO_SERVER
 
-        store = open_store(self.loaded.settings.store or default_url())
+        try:
+            store = DegradingStore(open_store(self.loaded.settings.store or default_url()), self._say_store)
+            await store.open()
+        except ConfigurationError as error:
+            typer.echo(str(error), err=True)
+            return EXIT_BAD_CONFIGURATION
+
         attachment = Attachment(
             client,
             self._rules_maker(self.loaded),
@@ -193,6 +201,9 @@ class _Session:
             typer.echo(f"{error}\nthe last good configuration stays in force", err=True)
 
         await watch_config(self.source, on_change, on_error, current=self.loaded)
+
+    def _say_store(self, notice: StoreNotice) -> None:
+        self.output.say(notice.text)
 
     def _say_ready(self) -> None:
         path = self.loaded.path

@@ -80,8 +80,10 @@ class Demonstration:
         """Play, and return the exit code."""
         codes: list[int] = []
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_cancel_on_signal, tasks.cancel_scope)
-            codes.append(await self._play())
+            with anyio.CancelScope() as scope:
+                tasks.start_soon(_cancel_on_signal, scope)
+                codes.append(await self._play())
+
             tasks.cancel_scope.cancel()
 
         if codes:
@@ -155,5 +157,5 @@ class Demonstration:
 async def _cancel_on_signal(scope: anyio.CancelScope) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for _ in signals:
+            # A second signal must not end us before the server that we started has ended.
             scope.cancel()
-            return

@@ -143,6 +143,7 @@ def _take_up(
         first_token=bool(last and (last.has_text or last.has_finished_tool)),
         running_tools=last.running_tools if last else frozenset(),
         partials=_partials(event),
+        has_gap=True,
     )
     return replace(session, phase=Phase.RUNNING, state=state, attempt=attempt, held=None, inspections=0)
 

@@ -10,7 +10,7 @@ from fallback_plugin.core.classify import classify
 from fallback_plugin.core.events import AssistantMessage, UserMessage
 from fallback_plugin.core.failure import Failure, Kind, Scope
 from fallback_plugin.core.hop import on_user_rewritten
-from fallback_plugin.core.policy import Rules
+from fallback_plugin.core.policy import Policy, Rules
 from fallback_plugin.core.record import Attempt, Ending, Partial, Phase, Session, Step, Turn, arm_step, retire, stay
 from fallback_plugin.core.state import adopt_model, begin_turn
 from fallback_plugin.core.verdict import fail, inspect, policy_of, stop
@@ -153,7 +153,7 @@ def _follow(session: Session, attempt: Attempt, message: AssistantMessage, now: 
         running_tools=frozenset(),
         partials=(*attempt.partials, Partial(message_id=message.message_id))[-PARTIALS_KEPT:],
         host_retrying=False,
-        has_gap=message.completed,
+        has_gap=attempt.has_gap or message.finish is not None,
     )
     # A failure of this model waits for the history; one more answer of the model doesn't undo it.
     held = session.held if message.route == attempt.route else None
@@ -176,8 +176,10 @@ def _on_error(session: Session, message: AssistantMessage, now: float, rules: Ru
 def on_unattributed_abort(session: Session, now: float, rules: Rules, *, ending: Ending) -> Step:
     """An abort that is not ours: the user's, unless a fallback's first token was awaited (design.md, rule 4)."""
     attempt = session.attempt
+    policy = policy_of(session, rules)
     awaited = attempt is not None and attempt.is_hop and not attempt.first_token
-    if not awaited or policy_of(session, rules).on_unattributed_abort == "stop":
+    advances = policy.on_unattributed_abort == "advance" or _is_late_abort_of_ours(session, now, policy)
+    if not awaited or not advances:
         return stop(session)
 
     failure = Failure(
@@ -187,6 +189,12 @@ def on_unattributed_abort(session: Session, now: float, rules: Rules, *, ending:
         reason="aborted before the first token, by nobody known",
     )
     return fail(session, failure, now, rules, ending=ending)
+
+
+def _is_late_abort_of_ours(session: Session, now: float, policy: Policy) -> bool:
+    """Whether an abort that we sent twice may have hit the next model's run the second time."""
+    sent = session.aborted_at
+    return session.abort_tries > 1 and sent is not None and now - sent < policy.self_abort_window_seconds
 
 
 def _on_completed(session: Session, attempt: Attempt, message: AssistantMessage, now: float, rules: Rules) -> Step:

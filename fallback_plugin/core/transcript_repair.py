@@ -2,9 +2,9 @@
 
     clean        each message alone: what its role may hold and the target takes; error markers lose their words
     merge        pieces of one step side by side (A05-A09)
-    settle       markers and empty messages go, cut-off answers lose their thinking (W32)
+    settle       markers and empty messages go
     pair         every call answered once, right behind it
-    arrange      the family's rules on who may follow whom
+    arrange      the family's rules on who may follow whom; cut-off answers lose their thinking (W32)
     end          somebody other than the model has the last word, unless a prefill is asked for
 
 A marker or an orphan that is dropped still parts the steps around it, which is why merging comes before dropping.
@@ -125,7 +125,7 @@ def _result(result: ToolResult | None, target: Endpoint, tally: Tally) -> ToolRe
 
 def _settle(messages: tuple[Message, ...], tally: Tally) -> Iterator[Message]:
     for message in messages:
-        whole = _without_trailing_thought(_without_cut_thought(message, tally), tally)
+        whole = _without_trailing_thought(message, tally)
         if _says_something(whole):
             yield replace(whole, error_marker=False)
         elif not message.error_marker:
@@ -202,7 +202,7 @@ def _end(messages: tuple[Message, ...], target: Endpoint, tally: Tally, *, prefi
         tally[Change.ADDED, "continue"] += 1
         return (*messages, _say(Role.USER, CONTINUE_PARTIAL if last and last.partial else CONTINUE))
 
-    if target.family is not Family.ANTHROPIC or messages[-1] is not last:
+    if target.family is not Family.ANTHROPIC:
         return messages
 
     return (*messages[:-1], _as_prefill(last, tally))

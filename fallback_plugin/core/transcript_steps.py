@@ -78,7 +78,7 @@ def _match(messages: Sequence[Message], tally: Tally) -> _Calls:
             continue
 
         candidates = calls.candidates(message.result)
-        slot = _open_slot(candidates, message.result)
+        slot = _open_slot(candidates)
         if slot is None:
             tally[Change.DROPPED, "duplicate_result" if candidates else "orphan_result"] += 1
             continue
@@ -90,7 +90,7 @@ def _match(messages: Sequence[Message], tally: Tally) -> _Calls:
     return calls
 
 
-def _open_slot(candidates: list[_Slot], result: ToolResult) -> _Slot | None:
+def _open_slot(candidates: list[_Slot]) -> _Slot | None:
     found: _Slot | None = None
     for slot in reversed(candidates):
         if found is not None and slot.step != found.step:
@@ -99,7 +99,7 @@ def _open_slot(candidates: list[_Slot], result: ToolResult) -> _Slot | None:
         if slot.answer is None:
             found = slot
 
-    if found is not None or result.text == INTERRUPTED:
+    if found is not None:
         return found
 
     return next((slot for slot in reversed(candidates) if slot.answer and slot.answer.text == INTERRUPTED), None)

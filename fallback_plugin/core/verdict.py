@@ -250,6 +250,7 @@ def _exhaust(case: _Case, reason: NoPlan) -> Step:
         hop=None,
         held=None,
         queued=None,
+        timer=session.timer + 1,
         abort_tries=0,
     )
     notice = Announce(

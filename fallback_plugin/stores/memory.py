@@ -224,11 +224,9 @@ class MemoryStore:
             return
 
         ours = self.leases.pop(old)
-        theirs = self.leases.setdefault(new, ours)
+        theirs = self.leases.get(new, ours)
         following = max(ours.following, theirs.following)
-        if ours.owner is not None and (theirs.owner is None or ours.expires_wall >= theirs.expires_wall):
-            self.leases[new] = ours
-
+        self.leases[new] = max(ours, theirs, key=lambda row: (row.owner is not None, row.expires_wall))
         self.leases[new].following = following
 
     def _forget_tombstones(self, before_wall: float) -> int:

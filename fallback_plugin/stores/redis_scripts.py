@@ -152,9 +152,10 @@ end
 
 if call('EXISTS', P .. 'lease:' .. old) == 1 then
   local our_lease, their_lease = lease(old), lease(new)
-  local following, goes_on = math.max(our_lease.following, their_lease.following), their_lease
-  if our_lease.owner and (not their_lease.owner or tonumber(our_lease.expires) >= tonumber(their_lease.expires)) then
-    goes_on = our_lease
+  local following, goes_on = math.max(our_lease.following, their_lease.following), our_lease
+  local later = tonumber(their_lease.expires) > tonumber(our_lease.expires)
+  if their_lease.owner and (later or not our_lease.owner) or (later and not our_lease.owner) then
+    goes_on = their_lease
   end
   goes_on.following = following
   call('DEL', P .. 'lease:' .. old)

@@ -279,7 +279,7 @@ def _move_lease(db: Connection, old: str, new: str) -> None:
 
     ours, theirs = _lease_row(db, old), _lease_row(db, new)
     following = max(ours[3], theirs[3])
-    goes_on = ours if ours[0] is not None and (theirs[0] is None or ours[2] >= theirs[2]) else theirs
+    goes_on = max(ours, theirs, key=lambda row: (row[0] is not None, row[2]))
     db.execute("DELETE FROM leases WHERE key = ?", (old,))
     db.execute("INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?, ?)", (new, *goes_on[:3], following))
 

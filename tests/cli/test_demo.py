@@ -193,15 +193,21 @@ async def test_npm_is_run_once(tmp_path, monkeypatch):
     assert is_installed(tmp_path)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interruption_ends_it_cleanly(number):
+@pytest.mark.parametrize(
+    "numbers",
+    [(signal.SIGINT,), (signal.SIGTERM,), (signal.SIGINT, signal.SIGTERM)],
+    ids=["interrupted", "terminated", "both"],
+)
+def test_an_interruption_ends_it_cleanly(numbers):
     with subprocess.Popen(
         [*DEMO, "--host", "loopback"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         while "asks" not in process.stdout.readline():
             assert process.poll() is None
 
-        process.send_signal(number)
+        for number in numbers:
+            process.send_signal(number)
+
         rest, errors = process.communicate(timeout=20)
 
     assert process.returncode == 130

@@ -42,7 +42,20 @@ FOLDER = Path(__file__).parents[1] / "data" / "recordings"
 RECORDINGS = sorted(path.stem for path in FOLDER.glob("*.json"))
 CHAIN = ("fake/b", "fake/c")
 FIRST_WALL = 1_795_247_200.0
-NO_ANSWER = ["session.created", "session.updated", "session.deleted", "session.status", "session.idle", "session.error", "session.compacted", "message.updated", "message.removed", "message.part.updated", "message.part.delta", "message.part.removed"]
+NO_ANSWER = [
+    "session.created",
+    "session.updated",
+    "session.deleted",
+    "session.status",
+    "session.idle",
+    "session.error",
+    "session.compacted",
+    "message.updated",
+    "message.removed",
+    "message.part.updated",
+    "message.part.delta",
+    "message.part.removed",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -361,9 +374,7 @@ def test_the_answer_that_a_loop_begins_while_we_abort_it_goes_with_the_others():
     (session_id,) = replay.session_ids()
     generation = replay.sessions[session_id].generation
     known = message_ids(replay.raw[: decided + 1])
-    started = next(
-        i for i in range(decided, len(replay.raw)) if message_ids(replay.raw[decided : i + 1]) - known
-    )
+    started = next(i for i in range(decided, len(replay.raw)) if message_ids(replay.raw[decided : i + 1]) - known)
     last = next(iter(message_ids(replay.raw[decided : started + 1]) - known))
 
     for number in range(decided + 1, started + 1):
@@ -413,7 +424,9 @@ def test_the_recorded_host_answers_a_dispatch_that_waits_for_the_errors_message(
         replay.feed(number)
 
     notices = [action.notice for _, _, told in replay.decisions for action in told if isinstance(action, Announce)]
-    dispatches = [action.route for _, _, told in replay.decisions for action in told if isinstance(action, DispatchTurn)]
+    dispatches = [
+        action.route for _, _, told in replay.decisions for action in told if isinstance(action, DispatchTurn)
+    ]
     assert notices == [NoticeType.FAILURE, NoticeType.HOP, NoticeType.RECOVERED]
     assert dispatches == ["fake/b"]
     assert replay.sessions[replay.session_ids()[0]].phase is Phase.IDLE

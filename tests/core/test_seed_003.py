@@ -82,7 +82,9 @@ def errored(facts=QUOTA, session_id=SES):
 
 
 def retry(attempt=1, session_id=SES):
-    return SessionStatusChanged(session_id=session_id, status="retry", attempt=attempt, facts=Facts(message="Rate limit reached"))
+    return SessionStatusChanged(
+        session_id=session_id, status="retry", attempt=attempt, facts=Facts(message="Rate limit reached")
+    )
 
 
 IDLED = SessionIdled(session_id=SES)

@@ -21,7 +21,15 @@ from hypothesis import Phase as HypothesisPhase
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from fallback_plugin.core.actions import AbortRun, Announce, DispatchTurn, InspectSession, NoticeType, ReportAnswer, SetTimer
+from fallback_plugin.core.actions import (
+    AbortRun,
+    Announce,
+    DispatchTurn,
+    InspectSession,
+    NoticeType,
+    ReportAnswer,
+    SetTimer,
+)
 from fallback_plugin.core.events import (
     AbortReturned,
     AssistantMessage,
@@ -51,7 +59,7 @@ PRIMARY, PICKED = "one/primary", "six/picked"
 CHAIN = ("two/a", "three/b", "four/c")
 OPENS_NO_RECORD = (PartUpdated, PartDeltaReceived, AbortReturned, DispatchReturned, SessionInspected)
 ROUTES = (PRIMARY, PICKED, *CHAIN)
-DELAY = 1.5
+DELAY = 0.75
 TIMEOUT, STALL = 30.0, 120.0
 GRAIN = 0.3
 TICKS = 64
@@ -174,7 +182,9 @@ class NaiveHost:
     # ── what people and we ask of it ─────────────────────────────────────────────────────────────────────────
 
     def prompt(self, route):
-        user = UserMessage(message_id=self.new_id("u"), created_wall=float(len(self.users) + 1), agent="build", route=route)
+        user = UserMessage(
+            message_id=self.new_id("u"), created_wall=float(len(self.users) + 1), agent="build", route=route
+        )
         self.users.append(user)
         self.say(self.message(user))
         if self.run is None:
@@ -183,9 +193,7 @@ class NaiveHost:
             self.next_up = user.message_id
 
     def begin(self, user_id):
-        self.run = Run(
-            number=len(self.runs), user_id=user_id, route=self.user(user_id).route, signs=[self.now]
-        )
+        self.run = Run(number=len(self.runs), user_id=user_id, route=self.user(user_id).route, signs=[self.now])
         self.runs.append(self.run)
         self.next_up = None
         self.say(self.status("busy"))
@@ -363,7 +371,9 @@ class NaiveHost:
         tool = {"session_id": SES, "message_id": message_id, "part_id": f"t{message_id}", "part_type": PartType.TOOL}
         self.say(PartUpdated(**tool, tool_status="running"))
         self.say(PartUpdated(**tool, tool_status="completed"), self.answer(message_id, finish="tool-calls"))
-        self.say(self.answer(message_id, finish="tool-calls", completed=True), self.message(self.user(self.run.user_id)))
+        self.say(
+            self.answer(message_id, finish="tool-calls", completed=True), self.message(self.user(self.run.user_id))
+        )
         if self.next_up is not None:
             self.begin(self.next_up)
         else:
@@ -407,6 +417,7 @@ class SessionUnderFire(RuleBasedStateMachine):
         self.recorded = False
         self.missed = False
         self.lost_words = False
+        self.has_asked = False
         self.final_turn = None
         self.lost_dispatches = 0
         self.claims_of = {}
@@ -418,6 +429,7 @@ class SessionUnderFire(RuleBasedStateMachine):
 
     def feed(self, event):
         before = self.session
+        self.has_asked = self.has_asked or isinstance(event, SessionInspected)
         if not self.recorded and isinstance(event, OPENS_NO_RECORD):
             return
 
@@ -444,18 +456,17 @@ class SessionUnderFire(RuleBasedStateMachine):
     def check_claims(self, before, done):
         notices = [action for action in done.actions if isinstance(action, Announce)]
         refused = any(notice.notice is NoticeType.REFUSED for notice in notices)
-        claims = [n for n in notices if n.notice is NoticeType.EXHAUSTED or (n.notice is NoticeType.FAILURE and n.next_route)]
+        claims = [
+            n for n in notices if n.notice is NoticeType.EXHAUSTED or (n.notice is NoticeType.FAILURE and n.next_route)
+        ]
         assert len(claims) <= 1, "two advances in one step"
         for claim in claims:
             event(f"claim: {claim.failure.kind.value}")
             if before.phase in HOP_PHASES and before.hop is not None and self.session.turn == before.turn:
                 assert claim.route == before.hop.plan.new_model, "a second hop while one is under way"
 
-            if refused:
-                unknown = any(run.unknown for run in self.host.runs if run.route == claim.route)
-                assert self.lost_dispatches > 0 or unknown, "refused without a refusal"
-            elif not self.cannot_know_the_prompt:
-                self.claim_run(claim)
+            if not self.cannot_know_the_prompt:
+                self.check_claim(claim, refused=refused)
 
             assert self.final_turn is None, "an advance after a stop"
             if len(self.session.turn.failures) == 1:
@@ -470,13 +481,22 @@ class SessionUnderFire(RuleBasedStateMachine):
 
     @property
     def cannot_know_the_prompt(self):
-        """Whether it can't be told which of several prompts an event speaks of.
+        """Whether it can't be told what became of a prompt, or which of several an event speaks of.
 
         The history tells of the newest prompt only, not of the one that the host works on; and a prompt for a
-        model that the host does not know dies without a message.
+        model that the host does not know leaves nothing in it.
         """
-        dies_silently = any(run.unknown for run in self.host.runs)
-        return len(self.host.users) > 1 and (self.lost_words or dies_silently)
+        guesses = self.lost_words or self.has_asked
+        reasons = len(self.host.users) > 1, guesses, any(run.unknown for run in self.host.runs)
+        return sum(reasons) > 1
+
+    def check_claim(self, claim, *, refused):
+        if not refused:
+            self.claim_run(claim)
+            return
+
+        unknown = any(run.unknown for run in self.host.runs if run.route == claim.route)
+        assert self.lost_dispatches > 0 or unknown, "refused without a refusal"
 
     def claim_run(self, claim):
         retired = self.session.turn.retired
@@ -510,7 +530,9 @@ class SessionUnderFire(RuleBasedStateMachine):
             return 0.0
 
         message = event.message
-        return message.created_wall if isinstance(message, UserMessage) else self.host.user(message.parent_id).created_wall
+        return (
+            message.created_wall if isinstance(message, UserMessage) else self.host.user(message.parent_id).created_wall
+        )
 
     # ── the adversary ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -605,7 +627,9 @@ class SessionUnderFire(RuleBasedStateMachine):
         assert self.final_turn is None, "a dispatch after a stop"
         assert action.route in CHAIN
         assert action.route not in self.tried, "a dispatch to a model that has failed in this turn"
-        answer = DispatchReturned(session_id=SES, generation=action.generation, outcome="accepted", replayed=action.replay)
+        answer = DispatchReturned(
+            session_id=SES, generation=action.generation, outcome="accepted", replayed=action.replay
+        )
         runs = len(self.host.runs)
         if fate in ("done", "no reply") and not self.host.deleted:
             self.host.dispatch(action, stale_write_wins=stale_write_wins)
@@ -820,8 +844,8 @@ class Sequence:
         self.asked = []
 
     def feed(self, *events, at=0.0):
-        for event in events:
-            self.take(step(self.session, event, at, RULES))
+        for each in events:
+            self.take(step(self.session, each, at, RULES))
 
         return self
 
@@ -881,13 +905,27 @@ def test_an_answer_whose_tokens_fell_into_a_gap_is_not_empty():
     sequence.take(attach(sequence.session, 1.0))
 
     sequence.feed(said(answer(finish="stop", completed=True)), at=1.1)
-    sequence.feed(found(IDLE, U1, InspectedMessage(message=answer(finish="stop", completed=True), has_text=True)), at=1.2)
+    sequence.feed(
+        found(IDLE, U1, InspectedMessage(message=answer(finish="stop", completed=True), has_text=True)), at=1.2
+    )
 
     assert sequence.advances == []
 
 
-def test_an_answer_first_seen_complete_is_not_empty_for_that():
-    sequence = Sequence().feed(said(U1), said(answer(finish="stop", completed=True)))
+def test_an_answer_whose_token_overtook_the_inspection_is_not_empty():
+    sequence = Sequence()
+    sequence.take(attach(sequence.session, 0.0))
+
+    sequence.feed(token(), found(BUSY, U1, InspectedMessage(message=answer())), at=0.1)
+    sequence.feed(said(answer(finish="stop", completed=True)), at=0.2)
+
+    assert sequence.advances == []
+
+
+@pytest.mark.parametrize("completed", [True, False])
+def test_an_answer_first_seen_finished_is_not_empty_for_that(completed):
+    sequence = Sequence().feed(said(U1), said(answer(finish="stop", completed=completed)))
+    sequence.feed(said(answer(finish="stop", completed=True)))
 
     assert sequence.advances == []
 
@@ -983,6 +1021,26 @@ def test_a_prompt_after_an_idle_that_ended_nothing_does_not_leave_the_running_an
         sequence.feed(said(answer(f"m{number}", finish="unknown", completed=True)))
 
     assert [notice.failure.kind for notice in sequence.advances] == [Kind.TRUNCATED]
+
+
+@pytest.mark.parametrize("error_first", [True, False])
+def test_an_abort_of_ours_that_comes_late_and_hits_the_fallback_is_no_stop_of_the_user(error_first):
+    """The first abort is slow, so a second one is sent; it lands when the next model is at work already."""
+    sequence = Sequence().feed(said(U1), said(answer()), RETRYING)
+    sequence.elapse(2.5)
+    assert len(sequence.of(AbortRun)) == 2
+    over = said(answer(completed=True)), IDLE, AbortReturned(session_id=SES, generation=1, succeeded=True)
+    sequence.feed(*over, said(answer("m2", route=CHAIN[0])), at=2.6)
+    assert sequence.session.phase is Phase.RUNNING
+
+    echo = (
+        SessionErrored(session_id=SES, facts=ABORTED),
+        said(answer("m2", route=CHAIN[0], completed=True, error=ABORTED)),
+    )
+    sequence.feed(*(echo if error_first else echo[1:]), IDLE, at=2.7)
+
+    assert sequence.session.phase is not Phase.STOPPED
+    assert [turn.route for turn in sequence.of(DispatchTurn)][-1] in CHAIN
 
 
 def test_a_retry_before_any_answer_was_seen_is_not_laid_to_the_prompts_model():

@@ -52,8 +52,8 @@ def call(call_id, name="search", **arguments):
 
 
 def result(call_id, text="found", name="", **fields):
-    answer = ToolResult(call_id=call_id, name=name, content=(Text(text=text),), **fields)
-    return Message(role=Role.TOOL, result=answer)
+    answer = ToolResult(call_id=call_id, name=name, content=(Text(text=text),))
+    return Message(role=Role.TOOL, result=answer, **fields)
 
 
 def roles(messages):
@@ -110,6 +110,12 @@ def test_merge_keeps_signed_words_a_part_of_their_own():
     (merged,) = merge_assistants((Message(role=Role.ASSISTANT, content=(signed,)), assistant("b")))
     assert merged.content == (signed, Text(text="b"))
     assert merged.text == "a\nb"
+
+
+@pytest.mark.parametrize("cut", [0, 1])
+def test_merge_of_a_cut_piece_is_cut(cut):
+    pieces = [assistant("a", partial=cut == 0), assistant("b", partial=cut == 1)]
+    assert merge_assistants(tuple(pieces)) == (assistant("a\nb", partial=True),)
 
 
 def test_merge_leaves_error_markers_and_second_attempts_apart():
@@ -217,6 +223,14 @@ def test_completed_tool_steps_are_never_merged_into_parallel_calls(target):
 
 
 @EVERYWHERE
+def test_pieces_of_one_step_stay_one_step(target):
+    pieces = (assistant(calls=[call("1")]), assistant("and", calls=[call("2")]), result("1"), result("2"))
+    sent = repaired(user("a"), *pieces, target=target)
+    assert roles(sent) == ["user", "assistant", "tool", "tool"]
+    assert sent[1].text == "and"
+
+
+@EVERYWHERE
 @pytest.mark.parametrize(
     "between",
     [
@@ -260,6 +274,11 @@ def test_w32_error_markers_are_never_sent_and_partial_text_is(target):
     assert [message.text for message in sent] == ["a", "The answer is", CONTINUE_PARTIAL]
     assert sent[1].partial
     assert sent[1].content == (Text(text="The answer is"),)
+
+
+def test_w32_a_result_that_is_a_marker_answers_nothing():
+    history = (user("a"), assistant(calls=[call("1")]), result("1", "Cancelled by user", error_marker=True))
+    assert repaired(*history)[2].result.text == INTERRUPTED
 
 
 def test_w32_tools_that_ran_in_a_failed_answer_are_not_forgotten():
@@ -411,6 +430,14 @@ def test_what_a_target_cannot_show_is_said_in_words():
     )
     assert report(history, target=ANTHROPIC) == {(Change.REPLACED, "file"): 2, (Change.REPLACED, "image"): 1}
     assert replace(upload, origin=OPENAI) in repaired(history, target=OPENAI)[0].content
+
+
+def test_a_model_shows_pictures_to_gemini_and_nothing_else():
+    picture, film = Image(media_type="image/png", data=PIXEL), File(media_type="video/mp4", data=PIXEL)
+    shown = Message(role=Role.ASSISTANT, content=(picture, film))
+    words = [Text(text="[image image/png: can't be shown here]"), Text(text="[file video/mp4: can't be shown here]")]
+    assert repaired(user("a"), shown, user("b"), target=GEMINI)[1].content == (picture, words[1])
+    assert repaired(user("a"), shown, user("b"), target=OPENAI)[1].content == tuple(words)
 
 
 def test_a_picture_from_a_tool_reaches_the_family_that_takes_it():

@@ -11,7 +11,7 @@ import re
 import string
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fallback_plugin.core.transcript import (
@@ -34,9 +34,15 @@ from fallback_plugin.core.transcript_shapes import export_history, read_history
 from fallback_plugin.core.transcript_steps import INTERRUPTED
 
 TARGETS = [Endpoint(family=family, name=name) for family in Family for name in ("", "vertex")]
-EVERYWHERE = pytest.mark.parametrize("target", TARGETS, ids=lambda target: f"{target.family}-{target.name}")
+SEARCH = settings(deadline=None, max_examples=60)
 PICTURES = {"image/jpeg", "image/png", "image/gif", "image/webp"}
 BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
+
+
+def everywhere(**strategies):
+    """Runs a property for each endpoint that a history could go to."""
+    targets = pytest.mark.parametrize("target", TARGETS, ids=lambda target: f"{target.family}-{target.name}")
+    return lambda test: targets(SEARCH(given(**strategies)(test)))
 
 
 # The providers' rules.
@@ -349,14 +355,12 @@ plausible = st.one_of(
 histories = st.lists(plausible, max_size=10).map(tuple)
 
 
-@EVERYWHERE
-@given(history=histories, prefill=st.booleans())
+@everywhere(history=histories, prefill=st.booleans())
 def test_any_history_becomes_valid(target, history, prefill):
     check(export_history(history, target, prefill=prefill).body, target, prefill=prefill)
 
 
-@EVERYWHERE
-@given(history=histories, prefill=st.booleans())
+@everywhere(history=histories, prefill=st.booleans())
 def test_sanitising_twice_changes_nothing_more(target, history, prefill):
     once = sanitise(history, target, prefill=prefill)
     twice = sanitise(once.messages, target, prefill=prefill)
@@ -364,22 +368,19 @@ def test_sanitising_twice_changes_nothing_more(target, history, prefill):
     assert twice.notes == ()
 
 
-@EVERYWHERE
-@given(history=histories)
+@everywhere(history=histories)
 def test_writing_and_reading_back_is_the_identity(target, history):
     body = export_history(history, target).body
     assert export_history(read_history(body, target).messages, target).body == body
 
 
-@EVERYWHERE
-@given(history=histories, origin=origins)
+@everywhere(history=histories, origin=origins)
 def test_a_body_of_one_shape_becomes_valid_in_any_other(target, history, origin):
     body = export_history(history, origin).body
     check(export_history(read_history(body, origin).messages, target).body, target)
 
 
-@EVERYWHERE
-@given(history=histories)
+@everywhere(history=histories)
 def test_nothing_signed_or_thought_elsewhere_is_sent(target, history):
     sent = json.dumps(export_history(history, target).body)
     found = set(re.findall(r"SIG(?:openai|anthropic|gemini)(?:vertex)?", sent))
@@ -401,8 +402,7 @@ def is_subsequence(needles, haystack):
     return all(needle in rest for needle in needles)
 
 
-@EVERYWHERE
-@given(history=histories)
+@everywhere(history=histories)
 def test_no_user_text_is_lost_and_its_order_stays(target, history):
     written = [text.replace("\ud83d", "\ufffd") for text in user_texts(history) if text.strip()]
     assert is_subsequence(written, user_texts(sanitise(history, target).messages))
@@ -440,14 +440,12 @@ def calls_of(messages):
     ]
 
 
-@EVERYWHERE
-@given(history=histories.map(numbered))
+@everywhere(history=histories.map(numbered))
 def test_every_call_is_kept_once_and_in_order(target, history):
     assert calls_of(sanitise(history, target).messages) == calls_of(history)
 
 
-@EVERYWHERE
-@given(history=histories.map(numbered))
+@everywhere(history=histories.map(numbered))
 def test_what_the_model_said_stays_in_order_and_markers_stay_out(target, history):
     def numbers(messages):
         return [
@@ -460,8 +458,7 @@ def test_what_the_model_said_stays_in_order_and_markers_stay_out(target, history
     assert numbers(sanitise(history, target).messages) == numbers(history)
 
 
-@EVERYWHERE
-@given(history=histories.map(numbered))
+@everywhere(history=histories.map(numbered))
 def test_calls_of_separate_steps_never_become_parallel(target, history):
     run, runs = 0, {}
     for message in history:
@@ -474,6 +471,7 @@ def test_calls_of_separate_steps_never_become_parallel(target, history):
         assert len({runs[number] for number in calls_of([message])}) <= 1
 
 
+@SEARCH
 @given(history=histories)
 def test_merging_keeps_everything_but_the_seams(history):
     merged = merge_assistants(history)
@@ -485,6 +483,7 @@ def test_merging_keeps_everything_but_the_seams(history):
     assert [message for message in merged if message.role is not Role.ASSISTANT] == others
 
 
+@SEARCH
 @given(history=histories, added=st.lists(calls, min_size=1, max_size=4))
 def test_adding_calls_touches_one_message_at_most(history, added):
     grown = history
@@ -534,12 +533,12 @@ bodies = st.fixed_dictionaries(
 )
 
 
-@EVERYWHERE
-@given(body=bodies, origin=origins)
+@everywhere(body=bodies, origin=origins)
 def test_any_body_is_read_and_becomes_valid(target, body, origin):
     check(export_history(read_history(body, origin).messages, target).body, target)
 
 
+@SEARCH
 @given(body=bodies, origin=origins)
 def test_reports_hold_no_content(body, origin):
     for note in read_history(body, origin).notes:

@@ -253,7 +253,7 @@ async def test_twenty_sessions_fail_at_once(scene, provider, attach):
         for conversation in conversations:
             tasks.start_soon(conversation.prompt, f"say hi to {conversation.id}")
     for conversation in conversations:
-        await notices.wait_for("recovered", session=conversation.id, timeout=60)
+        await notices.wait_for("recovered", session=conversation.id, timeout=100)
 
     for conversation in conversations:
         assert await conversation.answers() == ["from second"]

@@ -51,6 +51,11 @@ def url_of_sqlite(tmp_path):
     return f"sqlite://{tmp_path}/state.db"
 
 
+@pytest.fixture
+def url_of_redis(valkey_url):
+    return f"{valkey_url}?namespace=fleet"
+
+
 @pytest.mark.parametrize("store", ["sqlite", "redis"])
 def test_two_processes_make_one_advance_per_failure(store, request):
     one, other = run_two(request.getfixturevalue(f"url_of_{store}"))

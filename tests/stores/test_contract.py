@@ -556,6 +556,13 @@ async def test_of_two_live_leases_the_later_deadline_goes_on(store):
     assert (await store.refresh(later, TTL, now_wall=NOW + 2)).owner == "two"
 
 
+async def test_a_forced_release_is_remembered_under_the_new_name(store, clock):
+    following = await store.force_release("old")
+    await store.alias("old", "new")
+    assert await store.forget(before_wall=clock.now - 1) == 0
+    assert (await store.acquire("new", "one", TTL, now_wall=NOW)).generation == following
+
+
 async def test_aliases_chain(store):
     await store.put("kind", "a", {"n": 1})
     lease = await store.acquire("a", "one", TTL, now_wall=NOW)

@@ -776,6 +776,10 @@ def read_only_directory():
     shutil.rmtree(directory)
 
 
+def open_up(directory):
+    directory.chmod(0o700)
+
+
 @REAL
 async def test_a_real_directory_is_read_only_and_writable_again(read_only_directory, notices):
     sqlite = SqliteStore(read_only_directory / "state.db")
@@ -784,7 +788,7 @@ async def test_a_real_directory_is_read_only_and_writable_again(read_only_direct
     for number in (1, 2):
         await use(store, number)
     assert notices[0].reason == "the store's file can't be used: Permission denied"
-    os.chmod(read_only_directory, 0o700)  # noqa: PTH101 - a Path's own is taken for slow
+    open_up(read_only_directory)
     await wait_until_back(store)
     await use(store, 3)
     assert [stored.value["n"] for stored in await sqlite.entries("log")] == [1, 2, 3]
