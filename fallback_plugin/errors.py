@@ -7,7 +7,7 @@ FallbackPluginError
 │   └── HostRefused      the host answered and said no
 ├── StoreError           the store is broken; the plugin degrades to memory
 └── ChainExhausted       every model of a chain has failed
-"""  # noqa: D208 - a drawing
+"""
 
 from __future__ import annotations
 

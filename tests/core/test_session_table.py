@@ -6,11 +6,17 @@ and leaves the record as it is. Each phase is reached by the events that lead to
 
 from __future__ import annotations
 
+from typing import get_args
+
+import pytest
+
+from fallback_plugin.core.actions import Announce
 from fallback_plugin.core.events import (
     AbortReturned,
     AdvanceLost,
     AssistantMessage,
     DispatchReturned,
+    Event,
     InspectedMessage,
     MessageRemoved,
     MessageUpdated,
@@ -31,7 +37,7 @@ from fallback_plugin.core.events import (
 from fallback_plugin.core.failure import Facts
 from fallback_plugin.core.policy import Policy, Rules
 from fallback_plugin.core.record import Phase, Session
-from fallback_plugin.core.session import step
+from fallback_plugin.core.session import TRANSITIONS, kind_of, step
 
 SES = "ses_1"
 PRIMARY, A, B = "one/primary", "two/a", "three/b"
@@ -146,3 +152,344 @@ EVENTS = {
     "timer": timer_elapsed,
     "inspected": INSPECTED,
 }
+
+# The phase an event leads to, then what is asked for, in order; an announcement by its notice.
+ROWS = {
+    "new prompt": {
+        "idle": "running SetTimer",
+        "running": "running",
+        "settling": "settling",
+        "inspecting": "inspecting",
+        "ending": "ending",
+        "dispatching": "dispatching",
+        "following": "following",
+        "exhausted": "running SetTimer",
+        "stopped": "running SetTimer",
+    },
+    "next answer": {
+        "idle": "running SetTimer",
+        "running": "running SetTimer",
+        "settling": "running SetTimer",
+        "inspecting": "running SetTimer",
+        "ending": "running hop SetTimer",
+        "dispatching": "running hop SetTimer",
+        "following": "running SetTimer",
+        "exhausted": ".",
+        "stopped": ".",
+    },
+    "tool part": {
+        "idle": ".",
+        "running": "running",
+        "settling": "running",
+        "inspecting": "inspecting",
+        "ending": "ending",
+        "dispatching": ".",
+        "following": ".",
+        "exhausted": ".",
+        "stopped": ".",
+    },
+    "token": {
+        "idle": ".",
+        "running": "running",
+        "settling": "running",
+        "inspecting": "inspecting",
+        "ending": "ending",
+        "dispatching": ".",
+        "following": ".",
+        "exhausted": ".",
+        "stopped": ".",
+    },
+    "session error": {
+        "idle": ".",
+        "running": "ending failure SetTimer",
+        "settling": "ending failure SetTimer",
+        "inspecting": "ending failure SetTimer",
+        "ending": ".",
+        "dispatching": "dispatching refused failure DispatchTurn SetTimer",
+        "following": ".",
+        "exhausted": ".",
+        "stopped": ".",
+    },
+    "status retry": {
+        "idle": "inspecting InspectSession SetTimer",
+        "running": "ending failure AbortRun SetTimer",
+        "settling": "ending failure AbortRun SetTimer",
+        "inspecting": "ending failure AbortRun SetTimer",
+        "ending": ".",
+        "dispatching": ".",
+        "following": ".",
+        "exhausted": "exhausted AbortRun SetTimer",
+        "stopped": ".",
+    },
+    "status busy": {
+        "idle": ".",
+        "running": ".",
+        "settling": "running",
+        "inspecting": ".",
+        "ending": ".",
+        "dispatching": ".",
+        "following": ".",
+        "exhausted": ".",
+        "stopped": ".",
+    },
+    "status idle": {
+        "idle": ".",
+        "running": "settling SetTimer",
+        "settling": ".",
+        "inspecting": ".",
+        "ending": "ending",
+        "dispatching": ".",
+        "following": ".",
+        "exhausted": ".",
+        "stopped": ".",
+    },
+    "session idle": {
+        "idle": ".",
+        "running": "settling SetTimer",
+        "settling": ".",
+        "inspecting": ".",
+        "ending": "ending",
+        "dispatching": ".",
+        "following": ".",
+        "exhausted": ".",
+        "stopped": ".",
+    },
+    "prompt removed": {
+        "idle": "stopped stopped",
+        "running": "stopped stopped",
+        "settling": "stopped stopped",
+        "inspecting": "stopped stopped",
+        "ending": "stopped stopped AbortRun SetTimer",
+        "dispatching": "stopped stopped AbortRun SetTimer",
+        "following": "stopped stopped AbortRun SetTimer",
+        "exhausted": "stopped stopped",
+        "stopped": ".",
+    },
+    "session created": {
+        "idle": "idle",
+        "running": "running",
+        "settling": "settling",
+        "inspecting": "inspecting",
+        "ending": "ending",
+        "dispatching": "dispatching",
+        "following": "following",
+        "exhausted": "exhausted",
+        "stopped": "stopped",
+    },
+    "session deleted": {
+        "idle": "gone",
+        "running": "gone",
+        "settling": "gone",
+        "inspecting": "gone",
+        "ending": "gone",
+        "dispatching": "gone",
+        "following": "gone",
+        "exhausted": "gone",
+        "stopped": "gone",
+    },
+    "session compacted": {
+        "idle": "idle",
+        "running": "running",
+        "settling": "settling",
+        "inspecting": "inspecting",
+        "ending": "ending",
+        "dispatching": "dispatching",
+        "following": "following",
+        "exhausted": "exhausted",
+        "stopped": "stopped",
+    },
+    "turn stopped": {
+        "idle": "stopped stopped",
+        "running": "stopped stopped",
+        "settling": "stopped stopped",
+        "inspecting": "stopped stopped",
+        "ending": "stopped stopped AbortRun SetTimer",
+        "dispatching": "stopped stopped AbortRun SetTimer",
+        "following": "stopped stopped AbortRun SetTimer",
+        "exhausted": "stopped stopped",
+        "stopped": ".",
+    },
+    "abort returned": {
+        "idle": ".",
+        "running": ".",
+        "settling": ".",
+        "inspecting": ".",
+        "ending": "ending SetTimer",
+        "dispatching": ".",
+        "following": ".",
+        "exhausted": "exhausted",
+        "stopped": ".",
+    },
+    "advance lost": {
+        "idle": ".",
+        "running": ".",
+        "settling": ".",
+        "inspecting": ".",
+        "ending": "following SetTimer",
+        "dispatching": "following SetTimer",
+        "following": ".",
+        "exhausted": ".",
+        "stopped": ".",
+    },
+    "dispatch returned": {
+        "idle": ".",
+        "running": ".",
+        "settling": ".",
+        "inspecting": ".",
+        "ending": ".",
+        "dispatching": "dispatching",
+        "following": ".",
+        "exhausted": ".",
+        "stopped": ".",
+    },
+    "timer": {
+        "idle": ".",
+        "running": "running SetTimer",
+        "settling": "inspecting InspectSession SetTimer",
+        "inspecting": "inspecting InspectSession SetTimer",
+        "ending": "ending AbortRun SetTimer",
+        "dispatching": "dispatching InspectSession SetTimer",
+        "following": "following InspectSession SetTimer",
+        "exhausted": "exhausted AbortRun SetTimer",
+        "stopped": ".",
+    },
+    "inspected": {
+        "idle": "idle",
+        "running": ".",
+        "settling": ".",
+        "inspecting": "idle ReportAnswer",
+        "ending": ".",
+        "dispatching": ".",
+        "following": "dispatching DispatchTurn SetTimer",
+        "exhausted": ".",
+        "stopped": ".",
+    },
+}
+
+KINDS = {name: kind_of(event(walked(*RUN)) if callable(event) else event) for name, event in EVENTS.items()}
+CELLS = [(name, phase) for name in ROWS for phase in Phase]
+
+
+def spelled(done):
+    phase = "gone" if done.session is None else done.session.phase.value
+    asked = [action.notice.value if isinstance(action, Announce) else type(action).__name__ for action in done.actions]
+    return " ".join([phase, *asked])
+
+
+def taken(name, phase):
+    session = walked(*PHASES[phase])
+    event = EVENTS[name]
+    event = event(session) if callable(event) else event
+    return session, event, step(session, event, NOW + 0.5, RULES)
+
+
+def test_the_table_covers_every_kind_of_event_and_every_phase():
+    events = set(get_args(Event)) - {MessageUpdated} | {UserMessage, AssistantMessage}
+
+    assert set(TRANSITIONS) == events
+    assert set(KINDS.values()) == events
+    assert set(KINDS) == set(ROWS)
+    assert set(PHASES) == set(Phase)
+    assert all(set(row) == {phase.value for phase in Phase} for row in ROWS.values())
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_each_phase_is_reached_by_real_events(phase):
+    session = walked(*PHASES[phase])
+
+    assert session.phase is phase
+    assert session.turn is not None
+    assert session.state is not None
+
+
+@pytest.mark.parametrize(("name", "phase"), CELLS)
+def test_a_cell(name, phase):
+    session, _, done = taken(name, phase)
+    expected = ROWS[name][phase.value]
+    if expected == ".":
+        assert done.session is session
+        assert done.actions == ()
+        return
+
+    assert spelled(done) == expected
+
+
+@pytest.mark.parametrize(("name", "phase"), CELLS)
+def test_a_cell_without_a_handler_ignores_its_event(name, phase):
+    _, event, _ = taken(name, phase)
+
+    assert phase in TRANSITIONS[kind_of(event)] or ROWS[name][phase.value] == "."
+
+
+@pytest.mark.parametrize("late", [1, 7])
+@pytest.mark.parametrize("phase", Phase)
+def test_a_timer_that_was_replaced_is_void_in_every_phase(phase, late):
+    session = walked(*PHASES[phase])
+
+    done = step(session, TimerElapsed(session_id=SES, timer=session.timer - late), NOW + 500, RULES)
+
+    assert done.session is session
+    assert done.actions == ()
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        lambda old: AbortReturned(session_id=SES, generation=old, succeeded=True),
+        lambda old: AbortReturned(session_id=SES, generation=old, succeeded=False),
+        lambda old: AdvanceLost(session_id=SES, generation=old),
+        lambda old: DispatchReturned(session_id=SES, generation=old, outcome="accepted"),
+        lambda old: DispatchReturned(session_id=SES, generation=old, outcome="refused"),
+    ],
+    ids=["abort returned", "abort failed", "advance lost", "dispatch accepted", "dispatch refused"],
+)
+@pytest.mark.parametrize("phase", Phase)
+def test_a_result_of_an_older_generation_is_void_in_every_phase(phase, result):
+    session = walked(*PHASES[phase])
+
+    done = step(session, result(session.generation - 1), NOW + 0.5, RULES)
+
+    assert done.session is session
+    assert done.actions == ()
+
+
+@pytest.mark.parametrize("phase", [Phase.STOPPED, Phase.EXHAUSTED])
+@pytest.mark.parametrize("name", [name for name in EVENTS if name not in ("new prompt", "session deleted")])
+def test_a_stop_and_an_exhaustion_are_left_by_a_new_prompt_alone(phase, name):
+    _, _, done = taken(name, phase)
+
+    assert done.session is not None
+    assert done.session.phase in (phase, Phase.STOPPED)
+    assert "DispatchTurn" not in spelled(done)
+
+
+# ── A session of which nothing is known yet ──────────────────────────────────────────────────────────────────
+
+FRESH_EVENTS = {
+    **{name: EVENTS[name] for name in ("new prompt", "session error", "status retry", "status busy", "status idle")},
+    **{name: EVENTS[name] for name in ("session idle", "prompt removed", "turn stopped", "token", "tool part")},
+    "answer": answer(),
+    "failed answer": died("m1", PRIMARY),
+    "aborted": SessionErrored(session_id=SES, facts=Facts(name="MessageAbortedError", message="Aborted")),
+    "bad request": SessionErrored(session_id=SES, facts=Facts(status=400, name="APIError", message="no such thing")),
+}
+FRESH = {
+    "new prompt": "running SetTimer",
+    "answer": "running SetTimer",
+    "failed answer": "inspecting InspectSession SetTimer",
+    "session error": "inspecting InspectSession SetTimer",
+    "status retry": "inspecting InspectSession SetTimer",
+}
+
+
+@pytest.mark.parametrize("name", FRESH_EVENTS)
+def test_a_session_never_heard_of(name):
+    session = Session(session_id=SES)
+
+    done = step(session, FRESH_EVENTS[name], NOW, RULES)
+
+    if name in FRESH:
+        assert spelled(done) == FRESH[name]
+    else:
+        assert done.session is session
+        assert done.actions == ()
