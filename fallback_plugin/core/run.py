@@ -74,7 +74,11 @@ def begin(session: Session, user: UserMessage, *, known: bool = True) -> Session
     if session.turn is not None:
         past = (*past, session.turn.user.message_id)[-PAST_TURNS_KEPT:]
 
-    state = session.state if user.route is None else begin_turn(session.state, user.route)
+    state = session.state
+    route = user.route or (state.current_model if state else None)
+    if route is not None:
+        state = begin_turn(state, route)
+
     return replace(
         session,
         phase=Phase.RUNNING,

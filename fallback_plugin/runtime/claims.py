@@ -89,6 +89,18 @@ class Claims:
         if claim is not None and claim.granted and claim.lease is not None:
             tasks.start_soon(self._settle, session_id, claim.lease)
 
+    async def rename(self, old: str, new: str) -> None:
+        """A session goes by another id: its claim, its lease and its intent follow, and both ids lead to them (X07)."""
+        claim = self._claims.pop(old, None)
+        if claim is not None:
+            self._claims[new] = claim
+
+        try:
+            await self._store.alias(old, new)
+            await self._store.alias(f"turn:{old}", f"turn:{new}")
+        except StoreError as error:
+            logger.warning("a session's new id is not recorded: %s", error)
+
     def _drop(self, session_id: str) -> _Claim | None:
         claim = self._claims.pop(session_id, None)
         if claim is not None:

@@ -158,7 +158,10 @@ class FallbackPlugin:
         Raises:
             FallbackPluginError: the plugin is used outside of its context; the event changed nothing.
         """
-        session_id = event.session_id
+        session_id = self._records.resolve(event.session_id)
+        if session_id != event.session_id:
+            event = replace(event, session_id=session_id)
+
         session = self.sessions.get(session_id)
         if session is None:
             if isinstance(event, _OPENS_NO_RECORD):
@@ -182,6 +185,19 @@ class FallbackPlugin:
         for session_id in dict.fromkeys([*at_work, *self._records.at_work()]):
             session = self.sessions.get(session_id) or Session(session_id=session_id)
             self._apply(session_id, machine.attach(session, now), now)
+
+    async def rotate(self, old_id: str, new_id: str) -> None:
+        """The host goes on with a session under another id, as after a compaction or a fork (X07, W24, W25).
+
+        The record, a hop under way with its lease and intent, and the timers follow. What is still told under the old
+        id is taken for the new one, also when the old one was deleted meanwhile.
+
+        Args:
+            old_id: the id so far.
+            new_id: the id from now on.
+        """
+        self._records.rename(old_id, new_id)
+        await self._fleet.claims.rename(old_id, new_id)
 
     def reload(self, rules: Rules) -> None:
         """Put other policies in force, from the next decision on."""

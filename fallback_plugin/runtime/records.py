@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import anyio
 
 from fallback_plugin.core.record import HOP_PHASES, RESTING_PHASES, Session
@@ -25,6 +27,7 @@ class Records:
         self.sessions: dict[str, Session] = {}
         self.retry_in_flight: set[str] = set()
         self._touched: dict[str, float] = {}
+        self._renamed: dict[str, str] = {}
         self._settled = anyio.Event()
 
     def put(self, session: Session, now: float) -> None:
@@ -33,8 +36,25 @@ class Records:
         self._touched[session.session_id] = now
         self._mark(session.session_id, in_flight=session.phase in HOP_PHASES)
 
+    def resolve(self, session_id: str) -> str:
+        """The id that a session goes by now."""
+        return self._renamed.get(session_id, session_id)
+
+    def rename(self, old: str, new: str) -> None:
+        """A session goes by another id from now on; what is still told of the old one is meant for it (K-W7)."""
+        known = self.sessions.pop(old, None)
+        touched = self._touched.pop(old, 0.0)
+        self._mark(old, in_flight=False)
+        for former in [former for former, name in self._renamed.items() if name == old]:
+            self._renamed[former] = new
+        self._renamed[old] = new
+        if known is not None:
+            self.put(replace(known, session_id=new), touched)
+
     def drop(self, session_id: str) -> None:
         """Forget a session."""
+        for former in [former for former, name in self._renamed.items() if name == session_id]:
+            del self._renamed[former]
         self.sessions.pop(session_id, None)
         self._touched.pop(session_id, None)
         self._mark(session_id, in_flight=False)

@@ -193,9 +193,9 @@ class FaultyProvider:
         try:
             async with stream:
                 await self._handle(exchange)
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError, h11.RemoteProtocolError):
+        except* (anyio.BrokenResourceError, anyio.ClosedResourceError, h11.RemoteProtocolError):
             # The client has gone or does not speak HTTP; the record says so, nobody else needs to know.
-            return
+            pass
 
     async def _handle(self, exchange: Exchange) -> None:
         received = await exchange.receive()

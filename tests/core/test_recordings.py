@@ -395,6 +395,19 @@ def test_the_answer_that_a_loop_begins_while_we_abort_it_goes_with_the_others():
     assert last in replay.sessions[session_id].turn.retired
 
 
+@pytest.mark.parametrize("name", [name for name in ADVANCES if DECISIONS[name] and DECISIONS[name].at == "error"])
+def test_a_run_that_dies_by_itself_is_over_with_its_message_not_with_its_idle(name):
+    """A prompt sent at the first idle is lost without a word (prompt-too-early-is-lost)."""
+    replay = Replay(name)
+
+    for number in range(len(replay.raw)):
+        replay.feed(number)
+
+    (number,) = [number for number, _, told in replay.decisions if any(isinstance(a, DispatchTurn) for a in told)]
+    assert replay.raw[number]["type"] == "message.updated"
+    assert replay.raw[number]["properties"]["info"]["error"]["name"] == "APIError"
+
+
 def test_a_hang_is_ended_by_us_and_the_recorded_abort_is_then_its_echo():
     replay = Replay("hang-then-abort", timeout_seconds=9.9)
 

@@ -799,7 +799,7 @@ class SessionUnderFire(RuleBasedStateMachine):
 
 
 SessionUnderFire.TestCase.settings = settings(
-    max_examples=300,
+    max_examples=500,
     stateful_step_count=40,
     deadline=None,
     derandomize=True,
@@ -987,6 +987,19 @@ def test_a_picture_from_before_the_stopped_turn_does_not_revive_the_one_before(s
     sequence.feed(found(BUSY, U1, InspectedMessage(message=answer("m1"))), at=2.1)
 
     assert sequence.session.phase is Phase.STOPPED
+
+
+def test_a_stop_holds_for_a_turn_that_was_not_known_yet():
+    answering = InspectedMessage(message=answer())
+    sequence = Sequence().feed(RETRYING, TurnStopped(session_id=SES))
+    assert sequence.of(InspectSession)
+
+    sequence.feed(found(RETRYING, U1, answering))
+
+    assert sequence.session.phase is Phase.STOPPED
+    assert sequence.advances == []
+    sequence.feed(said(U2), said(answer("m2", "u2")), RETRYING)
+    assert len(sequence.advances) == 1
 
 
 def test_a_session_taken_up_is_asked_about_again_if_the_first_question_is_lost():

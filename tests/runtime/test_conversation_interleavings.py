@@ -141,7 +141,7 @@ def test_w23_cancel_against_checkpoints_leaves_one_whole_group_or_none(backend, 
         assert await store.holder(SES, now_wall=wall_clock()) is None
         kept = await texts(store)
         if refused:
-            assert kept == []
+            assert kept in ([], ["q", Marker.CANCELLED])
             return
 
         assert kept[0] == "q"

@@ -224,8 +224,7 @@ async def test_a_status_that_cannot_be_read_is_said_and_the_events_are_followed(
         say_retry(server)
         say_idle(server)
         await settle()
-
-    assert prompts(server) == ["two"]
+        assert prompts(server) == ["two"]
 
 
 # ── events ───────────────────────────────────────────────────────────────────────────────────────────────────────
