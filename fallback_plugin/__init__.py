@@ -9,13 +9,21 @@ if TYPE_CHECKING:
     from fallback_plugin.core.failure import Facts, Failure, Kind, Scope
     from fallback_plugin.core.policy import Policy, Rules
     from fallback_plugin.core.state import FallbackState
-    from fallback_plugin.errors import ConfigurationError, FallbackPluginError, HostError, StoreError
+    from fallback_plugin.errors import (
+        ChainExhausted,
+        ConfigurationError,
+        FallbackPluginError,
+        HostError,
+        StoreError,
+    )
     from fallback_plugin.runtime.host import Host
     from fallback_plugin.runtime.plugin import FallbackPlugin
+    from fallback_plugin.runtime.turn import Turns
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ChainExhausted": "errors",
     "ConfigurationError": "errors",
     "Facts": "core.failure",
     "Failure": "core.failure",
@@ -29,9 +37,11 @@ _HOMES = {
     "Rules": "core.policy",
     "Scope": "core.failure",
     "StoreError": "errors",
+    "Turns": "runtime.turn",
 }
 
 __all__ = [
+    "ChainExhausted",
     "ConfigurationError",
     "Facts",
     "Failure",
@@ -45,6 +55,7 @@ __all__ = [
     "Rules",
     "Scope",
     "StoreError",
+    "Turns",
 ]
 
 

@@ -403,7 +403,7 @@ def test_a_run_that_dies_by_itself_is_over_with_its_message_not_with_its_idle(na
     for number in range(len(replay.raw)):
         replay.feed(number)
 
-    (number,) = [number for number, _, told in replay.decisions if any(isinstance(a, DispatchTurn) for a in told)]
+    number = next(number for number, _, told in replay.decisions if any(isinstance(a, DispatchTurn) for a in told))
     assert replay.raw[number]["type"] == "message.updated"
     assert replay.raw[number]["properties"]["info"]["error"]["name"] == "APIError"
 
