@@ -133,6 +133,9 @@ class _Session:
                 code = await self._attach(client, stop)
                 tasks.cancel_scope.cancel()
         finally:
+            # A further signal must not turn an end in good order into a death.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
             await client.close()
 
         return code

@@ -16,7 +16,7 @@ from fallback_plugin.core.events import InspectedMessage, SessionInspected, Sess
 from fallback_plugin.core.failure import Facts, Kind
 from fallback_plugin.core.hop import DISPATCH_TRIES, confirm, dispatch
 from fallback_plugin.core.policy import Rules
-from fallback_plugin.core.record import Attempt, Ending, Held, Partial, Phase, Session, Step, arm_step, stay
+from fallback_plugin.core.record import Attempt, Ending, Held, Partial, Phase, Session, Step, Turn, arm_step, stay
 from fallback_plugin.core.run import EMPTY_ANSWER, begin, complete, is_newer, on_unattributed_abort, queue
 from fallback_plugin.core.signals import retry_failure
 from fallback_plugin.core.state import adopt_model, begin_turn
@@ -107,6 +107,10 @@ def on_inspected_at_rest(session: Session, event: SessionInspected, now: float, 
 
     if event.user is None or not is_newer(session, event.user):
         return stay(session)
+
+    # The turn that was stopped before it was known.
+    if session.turn is None:
+        return stay(replace(session, turn=Turn(user=event.user)))
 
     return on_inspected(session, event, now, rules)
 

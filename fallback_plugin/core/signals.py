@@ -168,7 +168,8 @@ def on_session_compacted(session: Session) -> Step:
 
 def on_turn_stopped(session: Session, now: float) -> Step:
     """The user's stop, told by the host: nothing is dispatched after it, and a hop under way is ended (S3)."""
-    if session.turn is None or session.phase is Phase.STOPPED:
+    unknown = session.turn is None and session.phase is Phase.IDLE
+    if unknown or session.phase is Phase.STOPPED:
         return stay(session)
 
     return stop(session, aborts=session.hop is not None, now=now)

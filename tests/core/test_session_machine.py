@@ -232,7 +232,8 @@ class NaiveHost:
         old = self.user(turn.user_message_id)
         self.users[self.users.index(old)] = replace(old, route=turn.route)
         self.say(self.message(self.user(turn.user_message_id)))
-        if self.rewrite is not None and stale_write_wins:
+        stale = self.rewrite is not None and self.rewrite.message_id == turn.user_message_id
+        if stale and stale_write_wins:
             self.users[self.users.index(self.user(turn.user_message_id))] = self.rewrite
             self.say(self.message(self.rewrite))
 
