@@ -215,6 +215,12 @@ class Claims:
             return None
 
 
+def is_finished(record: Record, before_wall: float) -> bool:
+    """Whether a record speaks of hops that were all carried out before a time."""
+    value: Json = record.value or {}
+    return value.get("stage") == MADE and float(value.get("at_wall", before_wall)) < before_wall
+
+
 def _advance_of(session: Session) -> list[str]:
     hop = session.hop
     return [hop.user_message_id, hop.plan.failed_model] if hop else []

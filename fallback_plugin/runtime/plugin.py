@@ -122,6 +122,7 @@ class FallbackPlugin:
         self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
         self._tasks.start_soon(self._timers.run)
         self._tasks.start_soon(self._records.keep_swept)
+        self._tasks.start_soon(self._fleet.keep_swept)
         self._tasks.start_soon(self.health.follow)
         self._tasks.start_soon(self._take_over)
         return self

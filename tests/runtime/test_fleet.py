@@ -13,6 +13,7 @@ import pytest
 
 from fallback_plugin.core.failure import Failure, Kind, Scope
 from fallback_plugin.core.policy import Policy, Rules
+from fallback_plugin.runtime.fleet import Fleet
 from fallback_plugin.runtime.health import SharedHealth
 from fallback_plugin.runtime.plugin import FallbackPlugin
 from fallback_plugin.runtime.turn import Turns
@@ -170,3 +171,15 @@ async def test_a_hop_passes_over_what_another_session_has_learnt(rules):
     async with FallbackPlugin(host, rules) as plugin:
         await plugin.health.report_failure("two/a", failure(3600), now=anyio.current_time())
         assert "two/a" in plugin._rules.outages
+
+
+async def test_a_finished_hop_is_forgotten_after_a_week_and_an_unfinished_one_never():
+    store = MemoryStore(wall=wall)
+    fleet = Fleet(store, on_lost=lambda *_: None, on_health=lambda: None, wall_clock=wall)
+    for key, stage in (("done", "made"), ("left", "pending")):
+        await store.put("turn", key, {"stage": stage, "at_wall": wall(), "intent": None})
+
+    assert await fleet.sweep() == 0
+    await anyio.sleep(8 * 86400)
+    assert await fleet.sweep() == 1
+    assert [record.key for record in await store.scan("turn")] == ["left"]
