@@ -78,46 +78,13 @@ _ENDING, _DISPATCHING, _FOLLOWING = Phase.ENDING, Phase.DISPATCHING, Phase.FOLLO
 _EXHAUSTED, _STOPPED = Phase.EXHAUSTED, Phase.STOPPED
 
 
-def _user(session: Session, event: MessageUpdated, now: float, rules: Rules) -> Step:
-    message = event.message
-    return run.on_user_message(session, message, now, rules) if isinstance(message, UserMessage) else stay(session)
+def _with_message(handle: Handler) -> Handler:
+    """A handler of message.updated that takes the message; `kind_of` has sorted the roles."""
+    return lambda session, event, now, rules: handle(session, event.message, now, rules)
 
 
-def _user_in_hop(session: Session, event: MessageUpdated, now: float, rules: Rules) -> Step:
-    message = event.message
-    return run.on_user_message_in_hop(session, message, now) if isinstance(message, UserMessage) else stay(session)
-
-
-def _assistant(session: Session, event: MessageUpdated, now: float, rules: Rules) -> Step:
-    message = event.message
-    if not isinstance(message, AssistantMessage):
-        return stay(session)
-
-    return run.on_assistant_message(session, message, now, rules)
-
-
-def _assistant_in_ending(session: Session, event: MessageUpdated, now: float, rules: Rules) -> Step:
-    message = event.message
-    if not isinstance(message, AssistantMessage):
-        return stay(session)
-
-    return handover.on_message_in_ending(session, message, now, rules)
-
-
-def _assistant_in_dispatch(session: Session, event: MessageUpdated, now: float, rules: Rules) -> Step:
-    message = event.message
-    if not isinstance(message, AssistantMessage):
-        return stay(session)
-
-    return handover.on_message_in_dispatch(session, message, now, rules)
-
-
-def _assistant_while_following(session: Session, event: MessageUpdated, now: float, rules: Rules) -> Step:
-    message = event.message
-    if not isinstance(message, AssistantMessage):
-        return stay(session)
-
-    return following.on_message_while_following(session, message, now, rules)
+def _user_in_hop(session: Session, event: Any, now: float, rules: Rules) -> Step:
+    return run.on_user_message_in_hop(session, event.message, now)
 
 
 def _idle_status_in_ending(session: Session, event: SessionStatusChanged, now: float, rules: Rules) -> Step:
@@ -147,14 +114,17 @@ def _row(*cells: tuple[tuple[Phase, ...], Handler]) -> Mapping[Phase, Handler]:
 
 TRANSITIONS: Mapping[type, Mapping[Phase, Handler]] = {
     UserMessage: _row(
-        ((*_OPEN, _EXHAUSTED, _STOPPED), _user),
-        ((_ENDING, _DISPATCHING, _FOLLOWING), _user_in_hop),
+        ((*_OPEN, _EXHAUSTED, _STOPPED), _with_message(run.on_user_message)),
+        (
+            (_ENDING, _DISPATCHING, _FOLLOWING),
+            _user_in_hop,
+        ),
     ),
     AssistantMessage: _row(
-        (_OPEN, _assistant),
-        ((_ENDING,), _assistant_in_ending),
-        ((_DISPATCHING,), _assistant_in_dispatch),
-        ((_FOLLOWING,), _assistant_while_following),
+        (_OPEN, _with_message(run.on_assistant_message)),
+        ((_ENDING,), _with_message(handover.on_message_in_ending)),
+        ((_DISPATCHING,), _with_message(handover.on_message_in_dispatch)),
+        ((_FOLLOWING,), _with_message(following.on_message_while_following)),
     ),
     PartUpdated: _row(
         ((*_AT_WORK, _ENDING), lambda session, event, now, rules: activity.on_part(session, event, now)),
