@@ -1,0 +1,69 @@
+"""`fallback-plugin bridge`: what the plugin inside OpenCode starts. Not for people."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+import anyio
+from anyio import to_thread
+
+from fallback_plugin.hosts.opencode.bridge import Bridge
+from fallback_plugin.stores.url import state_directory
+
+LOG_NAME = "bridge.log"
+LOG_BYTES = 1024 * 1024
+_READ_BYTES = 256 * 1024
+
+
+def bridge_command() -> None:
+    """Serve the plugin inside OpenCode over stdin and stdout, until stdin ends."""
+    # Whatever prints must not print into the protocol.
+    output = os.dup(sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _log_to_file()
+    anyio.run(Bridge(_Pipes(sys.stdin.fileno(), output)).run)
+    # A thread may still wait for the pipe.
+    os._exit(0)
+
+
+class _Pipes:
+    """The two pipes, read and written in threads: files and pipes of every platform can be."""
+
+    def __init__(self, source: int, sink: int) -> None:
+        self._source = source
+        self._sink = sink
+
+    async def read(self) -> bytes:
+        return await to_thread.run_sync(os.read, self._source, _READ_BYTES, abandon_on_cancel=True)
+
+    async def write(self, data: bytes) -> None:
+        await to_thread.run_sync(self._write, data, abandon_on_cancel=True)
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._sink, view) :]
+
+
+def log_path() -> Path:
+    """Where the bridge writes what it did."""
+    return state_directory() / LOG_NAME
+
+
+def _log_to_file() -> None:
+    path = log_path()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.touch(mode=0o600)
+        handler = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8")
+    except OSError:
+        return
+
+    handler.setFormatter(logging.Formatter(f"%(asctime)s {os.getpid()} %(message)s"))
+    logger = logging.getLogger("fallback_plugin")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
