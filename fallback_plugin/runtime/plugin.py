@@ -22,6 +22,7 @@ from fallback_plugin.core.actions import (
     AbortRun,
     Action,
     Announce,
+    DiscardMessages,
     DispatchTurn,
     InspectSession,
     NoticeType,
@@ -274,6 +275,8 @@ class FallbackPlugin:
             self._start(lambda: self._abort(action))
         elif isinstance(action, DispatchTurn):
             self._start(lambda: self._dispatch(action))
+        elif isinstance(action, DiscardMessages):
+            self._start(lambda: self._calls.discard(action))
         else:
             self._start(lambda: self._inspect(action))
 
