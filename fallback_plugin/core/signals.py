@@ -14,7 +14,7 @@ from fallback_plugin.core.events import MessageRemoved, SessionErrored, SessionS
 from fallback_plugin.core.failure import Facts, Failure, Kind
 from fallback_plugin.core.policy import Policy, Rules
 from fallback_plugin.core.record import Ending, Held, Phase, Session, Step, stay
-from fallback_plugin.core.run import on_unattributed_abort, settle
+from fallback_plugin.core.run import begin, on_unattributed_abort, settle
 from fallback_plugin.core.verdict import Again, fail, hold, on_exhausted_retry, on_refused, policy_of, stop
 
 _KEPT_IN_RETRY = frozenset({Kind.ABORTED, Kind.CONTENT_POLICY, Kind.CONTEXT_OVERFLOW})
@@ -154,6 +154,10 @@ def on_message_removed(session: Session, event: MessageRemoved, now: float) -> S
 
     if turn.user.compaction and session.phase is Phase.EXHAUSTED:
         return stay(session)
+
+    if turn.user.compaction and session.queued is not None and session.phase is Phase.FOLLOWING:
+        # The process that carries the turn on has let the prompt go first.
+        return stay(begin(session, session.queued))
 
     return stop(session, aborts=session.hop is not None, now=now)
 

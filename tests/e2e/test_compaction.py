@@ -41,9 +41,7 @@ LIMITS = {"timeout_seconds": 1.5, "stall_timeout_seconds": 1.5}
 
 
 def requests_for_summary(history):
-    return [
-        item for item in history if item["parts"] and any(part["type"] == "compaction" for part in item["parts"])
-    ]
+    return [item for item in history if item["parts"] and any(part["type"] == "compaction" for part in item["parts"])]
 
 
 def summaries(history):
