@@ -86,6 +86,7 @@ class PartUpdated:
     Attributes:
         has_content: whether a text or reasoning part holds anything yet.
         tool_status: pending, running, completed or error, for a tool.
+        child_id: the session that a task tool has started for its subagent.
     """
 
     session_id: str
@@ -94,6 +95,7 @@ class PartUpdated:
     part_type: PartType
     has_content: bool = False
     tool_status: Literal["pending", "running", "completed", "error"] | None = None
+    child_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,13 +221,18 @@ class TimerElapsed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InspectedMessage:
-    """An assistant's message of the turn with a summary of its parts."""
+    """An assistant's message of the turn with a summary of its parts.
+
+    Attributes:
+        children: subagents at work: their sessions, with the tool parts that wait for them.
+    """
 
     message: AssistantMessage
     has_text: bool = False
     has_finished_tool: bool = False
     running_tools: frozenset[str] = frozenset()
     tail_parts: tuple[str, ...] = ()
+    children: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,6 +244,7 @@ class SessionInspected:
         status: the host's status now.
         user: the newest user message.
         assistants: the assistant messages that answer it, oldest first.
+        parent_id: the session whose subagent it is.
     """
 
     session_id: str
@@ -244,6 +252,73 @@ class SessionInspected:
     status: SessionStatusChanged | None = None
     user: UserMessage | None = None
     assistants: tuple[InspectedMessage, ...] = ()
+    parent_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParentKnown:
+    """A session tells its subagent's who it is.
+
+    Attributes:
+        parent_id: the session that waits for this one.
+        lineage: the agents of that session and of its own ancestors, nearest first.
+        asks: whether it wants to hear how this session stands.
+    """
+
+    session_id: str
+    parent_id: str
+    lineage: tuple[str, ...] = ()
+    asks: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildFailed:
+    """A subagent's session is about to be carried on, and waits for this one to settle."""
+
+    session_id: str
+    child_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildEnded:
+    """A subagent's session is at rest.
+
+    Attributes:
+        outcome: answered, as far as is known; exhausted: every model has failed; stopped by the user.
+        reason: one sentence for the result of the tool where there is no answer.
+    """
+
+    session_id: str
+    child_id: str
+    outcome: Literal["answered", "exhausted", "stopped"] = "answered"
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParentSettled:
+    """The session that waits for this one no longer holds it: it may be dispatched."""
+
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParentStopped:
+    """The user has stopped the session that waits for this one."""
+
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultSpliced:
+    """A subagent's answer was put in the place of its tool call's result.
+
+    Attributes:
+        outcome: done; unfinished: the tool still runs, and would write over it; unavailable: the host did not do it.
+    """
+
+    session_id: str
+    child_id: str
+    outcome: Literal["done", "unfinished", "unavailable"]
 
 
 Event = (
@@ -263,4 +338,10 @@ Event = (
     | DispatchReturned
     | TimerElapsed
     | SessionInspected
+    | ParentKnown
+    | ChildFailed
+    | ChildEnded
+    | ParentSettled
+    | ParentStopped
+    | ResultSpliced
 )

@@ -5,7 +5,7 @@ Theory of operation
 
 One `Session` record per host session holds all that is known of it. `step(session, event, now, rules)` returns
 the next record and what to do. It is pure: no I/O, no clock, no chance; the runtime carries the actions out,
-and their results come back as events. A record is in one of nine phases:
+and their results come back as events. A record is in one of ten phases:
 
     IDLE         no turn is under way, as far as the host has said
     RUNNING      the host works on a turn; one attempt is at work, or about to be
@@ -14,6 +14,7 @@ and their results come back as events. A record is in one of nine phases:
     ENDING       a hop is claimed; the failed run is being ended, or dies by itself
     DISPATCHING  the turn was sent to its next model, which has not been seen to answer
     FOLLOWING    another process on this host carries the turn on; it is only watched
+    WAITING      the turn is halted until its subagents have an answer (`core.subagents`)
     EXHAUSTED    every model has failed; said once; the host is kept from asking on
     STOPPED      the user stopped the turn
 
@@ -45,18 +46,35 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from fallback_plugin.core import activity, following, handover, hop, inspection, run, signals, verdict
+from fallback_plugin.core import (
+    activity,
+    family,
+    following,
+    handover,
+    hop,
+    inspection,
+    run,
+    signals,
+    subagents,
+    verdict,
+)
 from fallback_plugin.core.actions import InspectSession
 from fallback_plugin.core.events import (
     AbortReturned,
     AdvanceLost,
     AssistantMessage,
+    ChildEnded,
+    ChildFailed,
     DispatchReturned,
     Event,
     MessageRemoved,
     MessageUpdated,
+    ParentKnown,
+    ParentSettled,
+    ParentStopped,
     PartDeltaReceived,
     PartUpdated,
+    ResultSpliced,
     SessionCompacted,
     SessionCreated,
     SessionDeleted,
@@ -75,7 +93,7 @@ Handler = Callable[[Session, Any, float, Rules], Step]
 
 _IDLE, _RUNNING, _SETTLING, _INSPECTING = Phase.IDLE, Phase.RUNNING, Phase.SETTLING, Phase.INSPECTING
 _ENDING, _DISPATCHING, _FOLLOWING = Phase.ENDING, Phase.DISPATCHING, Phase.FOLLOWING
-_EXHAUSTED, _STOPPED = Phase.EXHAUSTED, Phase.STOPPED
+_WAITING, _EXHAUSTED, _STOPPED = Phase.WAITING, Phase.EXHAUSTED, Phase.STOPPED
 
 
 def _with_message(handle: Handler) -> Handler:
@@ -116,7 +134,7 @@ TRANSITIONS: Mapping[type, Mapping[Phase, Handler]] = {
     UserMessage: _row(
         ((*_OPEN, _EXHAUSTED, _STOPPED), _with_message(run.on_user_message)),
         (
-            (_ENDING, _DISPATCHING, _FOLLOWING),
+            (_ENDING, _DISPATCHING, _FOLLOWING, _WAITING),
             _user_in_hop,
         ),
     ),
@@ -125,9 +143,10 @@ TRANSITIONS: Mapping[type, Mapping[Phase, Handler]] = {
         ((_ENDING,), _with_message(handover.on_message_in_ending)),
         ((_DISPATCHING,), _with_message(handover.on_message_in_dispatch)),
         ((_FOLLOWING,), _with_message(following.on_message_while_following)),
+        ((_WAITING,), _with_message(subagents.on_message_while_waiting)),
     ),
     PartUpdated: _row(
-        ((*_AT_WORK, _ENDING), lambda session, event, now, rules: activity.on_part(session, event, now)),
+        ((*_AT_WORK, _ENDING, _WAITING), lambda session, event, now, rules: activity.on_part(session, event, now)),
     ),
     PartDeltaReceived: _row(
         ((*_AT_WORK, _ENDING), lambda session, event, now, rules: activity.on_delta(session, event, now)),
@@ -141,11 +160,13 @@ TRANSITIONS: Mapping[type, Mapping[Phase, Handler]] = {
         (_AT_WORK, signals.on_session_status),
         ((_IDLE,), signals.on_status_unknown),
         ((_ENDING,), _idle_status_in_ending),
+        ((_WAITING,), subagents.on_status_while_waiting),
         ((_EXHAUSTED,), lambda session, event, now, rules: signals.on_exhausted_status(session, event, now)),
     ),
     SessionIdled: _row(
         ((_RUNNING,), lambda session, event, now, rules: signals.on_session_idle(session, now)),
         ((_ENDING,), lambda session, event, now, rules: hop.on_idled_in_hop(session, now)),
+        ((_WAITING,), lambda session, event, now, rules: subagents.on_idled_while_waiting(session, now)),
     ),
     MessageRemoved: _row(
         (_EVERY_PHASE, lambda session, event, now, rules: signals.on_message_removed(session, event, now)),
@@ -161,10 +182,16 @@ TRANSITIONS: Mapping[type, Mapping[Phase, Handler]] = {
             (_ENDING, _EXHAUSTED),
             lambda session, event, now, rules: hop.on_abort_returned(session, event.succeeded, now),
         ),
+        (
+            (_WAITING,),
+            lambda session, event, now, rules: subagents.on_abort_returned_while_waiting(
+                session, event.succeeded, now
+            ),
+        ),
     ),
     AdvanceLost: _row(
         (
-            (_ENDING, _DISPATCHING),
+            (_ENDING, _DISPATCHING, _WAITING),
             lambda session, event, now, rules: following.on_advance_lost(session, now),
         ),
     ),
@@ -176,6 +203,7 @@ TRANSITIONS: Mapping[type, Mapping[Phase, Handler]] = {
         ((_ENDING,), lambda session, event, now, rules: hop.on_ending_timer(session, now)),
         ((_DISPATCHING,), lambda session, event, now, rules: inspection.on_dispatch_timer(session, now, rules)),
         ((_FOLLOWING,), lambda session, event, now, rules: following.on_following_timer(session, now)),
+        ((_WAITING,), lambda session, event, now, rules: subagents.on_waiting_timer(session, now)),
         ((_EXHAUSTED,), lambda session, event, now, rules: verdict.on_exhausted_retry(session, now)),
     ),
     SessionInspected: _row(
@@ -184,6 +212,15 @@ TRANSITIONS: Mapping[type, Mapping[Phase, Handler]] = {
         ((_FOLLOWING,), following.on_inspected_while_following),
         ((_EXHAUSTED, _STOPPED), inspection.on_inspected_at_rest),
     ),
+    ParentKnown: _row((_EVERY_PHASE, family.on_parent_known)),
+    ParentSettled: _row(
+        ((_ENDING,), lambda session, event, now, rules: hop.on_parent_settled(session, now)),
+        ((_WAITING,), lambda session, event, now, rules: subagents.on_parent_settled_while_waiting(session, now)),
+    ),
+    ParentStopped: _row((_EVERY_PHASE, lambda session, event, now, rules: family.on_parent_stopped(session, now))),
+    ChildFailed: _row((_EVERY_PHASE, subagents.on_child_failed)),
+    ChildEnded: _row((_EVERY_PHASE, subagents.on_child_ended)),
+    ResultSpliced: _row((_EVERY_PHASE, subagents.on_result_spliced)),
 }
 
 
@@ -211,7 +248,13 @@ def step(session: Session, event: Event, now: float, rules: Rules) -> Step:
         return stay(session)
 
     handler = TRANSITIONS[kind_of(event)].get(session.phase)
-    return handler(session, event, now, rules) if handler else stay(session)
+    if handler is None:
+        return stay(session)
+
+    if isinstance(event, PartDeltaReceived):
+        return handler(session, event, now, rules)
+
+    return family.review(session, event, handler(family.recall(session, event), event, now, rules), now)
 
 
 def attach(session: Session, now: float) -> Step:

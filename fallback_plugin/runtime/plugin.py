@@ -27,15 +27,21 @@ from fallback_plugin.core.actions import (
     NoticeType,
     ReportAnswer,
     SetTimer,
+    SpliceResult,
+    Tell,
 )
 from fallback_plugin.core.events import (
     AbortReturned,
     AdvanceLost,
+    ChildEnded,
     DispatchReturned,
     Event,
     MessageUpdated,
+    ParentSettled,
+    ParentStopped,
     PartDeltaReceived,
     PartUpdated,
+    ResultSpliced,
     SessionDeleted,
     SessionErrored,
     SessionInspected,
@@ -67,6 +73,10 @@ _OPENS_NO_RECORD = (
     AdvanceLost,
     DispatchReturned,
     SessionInspected,
+    ChildEnded,
+    ParentSettled,
+    ParentStopped,
+    ResultSpliced,
 )
 
 
@@ -274,6 +284,10 @@ class FallbackPlugin:
             self._start(lambda: self._abort(action))
         elif isinstance(action, DispatchTurn):
             self._start(lambda: self._dispatch(action))
+        elif isinstance(action, SpliceResult):
+            self._start(lambda: self._splice(action))
+        elif isinstance(action, Tell):
+            self.handle(action.event, now)
         else:
             self._start(lambda: self._inspect(action))
 
@@ -317,6 +331,16 @@ class FallbackPlugin:
     async def _dispatch(self, action: DispatchTurn) -> None:
         if await self._is_granted(action.session_id, action.generation):
             self.handle(await self._calls.dispatch(action))
+
+    async def _splice(self, action: SpliceResult) -> None:
+        session = self.sessions.get(action.session_id)
+        if session is None:
+            return
+
+        if session.phase in HOP_PHASES and not await self._is_granted(action.session_id, session.generation):
+            return
+
+        self.handle(await self._calls.splice(action))
 
     async def _inspect(self, action: InspectSession) -> None:
         inspected = await self._calls.inspect(action)

@@ -20,11 +20,11 @@ from typing import Literal
 
 import anyio
 
-from fallback_plugin.core.actions import DispatchTurn
-from fallback_plugin.core.events import DispatchReturned, SessionInspected
+from fallback_plugin.core.actions import DispatchTurn, SpliceResult
+from fallback_plugin.core.events import DispatchReturned, ResultSpliced, SessionInspected
 from fallback_plugin.runtime.host import Toast
 
-CallName = Literal["abort", "dispatch", "inspect", "show"]
+CallName = Literal["abort", "dispatch", "inspect", "splice", "show"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +79,12 @@ class HostCall:
     """One call that the plugin made.
 
     Attributes:
-        name: abort, dispatch, inspect or show.
+        name: abort, dispatch, inspect, splice or show.
         at: the event loop's seconds when it was made.
         session_id: whom it was about; empty for show.
         turn: what was dispatched.
         toast: what was shown.
+        splice: what was put into the history.
     """
 
     name: CallName
@@ -91,6 +92,7 @@ class HostCall:
     session_id: str = ""
     turn: DispatchTurn | None = None
     toast: Toast | None = None
+    splice: SpliceResult | None = None
 
 
 class ScriptedHost:
@@ -155,6 +157,13 @@ class ScriptedHost:
         self.calls.append(HostCall(name="inspect", at=anyio.current_time(), session_id=session_id))
         await self._perform("inspect")
         return self.pictures.get(session_id) or SessionInspected(session_id=session_id, found=False)
+
+    async def splice(self, action: SpliceResult) -> ResultSpliced:
+        """Record the call and do as the script says; without a word in the script it is done."""
+        call = HostCall(name="splice", at=anyio.current_time(), session_id=action.session_id, splice=action)
+        self.calls.append(call)
+        await self._perform("splice")
+        return ResultSpliced(session_id=action.session_id, child_id=action.child_id, outcome="done")
 
     async def show(self, toast: Toast) -> None:
         """Record the call and do as the script says."""

@@ -18,6 +18,7 @@ import os
 import shutil
 import subprocess
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -77,8 +78,8 @@ async def opencode(opencode_binary, provider, scene_names):
     """The shared server; its first turn, which takes seconds, is over."""
     config = opencode_config(
         provider.base_url,
-        agents=[agent for names in scene_names for agent in names.agents],
-        models=[model for names in scene_names for model in names.models],
+        agents=[agent for names in scene_names for agent in (*names.agents, *names.subagents)],
+        models=[model for names in scene_names for model in (*names.models, *subagent_models(names))],
     )
     async with OpenCodeServer(opencode_binary, config=config) as server:
         async with Scene.open(server, provider, scene_names[0]) as scene:
@@ -87,6 +88,11 @@ async def opencode(opencode_binary, provider, scene_names):
             await warm.wait_until_answered()
 
         yield server
+
+
+def subagent_models(names):
+    """The models of a scene's subagents."""
+    return (*names.worker_models, names.helper_model, names.deputy_model)
 
 
 @pytest.fixture(scope="session")
@@ -147,7 +153,9 @@ async def attach(opencode, scene):
 
         async def start(**limits):
             policy = Policy(**{"chain": tuple(route(model) for model in scene.names.models), **limits})
-            rules = Rules(agents={agent.name: policy for agent in scene.names.agents})
+            agents = {agent.name: policy for agent in scene.names.agents}
+            workers = {agent.name: replace(policy, chain=agent.fallback_models) for agent in scene.names.subagents}
+            rules = Rules(agents={**agents, **workers})
             return await stack.enter_async_context(attached(opencode.url, rules))
 
         yield start
