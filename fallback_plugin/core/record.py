@@ -138,7 +138,8 @@ class Hop:
         resumes: the turn goes on with its own model, after waiting for its subagents.
         parent_awaited: the session's parent has not yet said that it no longer holds this one.
         parked: the failed run is over, and only the parent is awaited.
-        settled_at: when the run that waits for subagents was over.
+        closed: the message of the run that is being halted shows its end.
+        settled_at: when that run was over, and the parent's.
     """
 
     plan: FallbackPlan
@@ -155,6 +156,7 @@ class Hop:
     resumes: bool = False
     parent_awaited: bool = False
     parked: bool = False
+    closed: bool = False
     settled_at: float | None = None
 
 

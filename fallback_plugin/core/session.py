@@ -160,7 +160,6 @@ TRANSITIONS: Mapping[type, Mapping[Phase, Handler]] = {
         (_AT_WORK, signals.on_session_status),
         ((_IDLE,), signals.on_status_unknown),
         ((_ENDING,), _idle_status_in_ending),
-        ((_WAITING,), subagents.on_status_while_waiting),
         ((_EXHAUSTED,), lambda session, event, now, rules: signals.on_exhausted_status(session, event, now)),
     ),
     SessionIdled: _row(

@@ -47,7 +47,6 @@ from fallback_plugin.core.events import (
     ParentSettled,
     ParentStopped,
     ResultSpliced,
-    SessionStatusChanged,
 )
 from fallback_plugin.core.failure import Failure, Kind, Scope
 from fallback_plugin.core.hop import ABORT_TRIES, IDLE_PATIENCE, PARENT_PATIENCE, abort, dispatch
@@ -61,8 +60,8 @@ WAIT_PERIOD = 10.0
 SPLICE_PAUSE = 1.0
 """Seconds before an answer that could not be put into the history is tried again."""
 SPLICE_TRIES = 4
-STOP_GRACE = 0.3
-"""Seconds after the end of our own abort in which an idle may still be its echo."""
+STOP_GRACE = 0.05
+"""Seconds after the end of our own abort in which an idle may still be its echo: the call returns after its events."""
 FAILED_MODEL = "subagents"
 """Stands for a failed model in the name of a halt's claim; holds no slash, so that no route is meant."""
 
@@ -268,7 +267,14 @@ def _splice(session: Session, known: Subagent) -> SpliceResult:
 def on_message_while_waiting(session: Session, message: AssistantMessage, now: float, rules: Rules) -> Step:
     """A run that was being ended, or one that must not be there: of a newer prompt, which has to wait too."""
     hop, turn, attempt = session.hop, session.turn, session.attempt
-    if hop is None or turn is None or attempt is None or message.compaction or message.message_id in turn.retired:
+    if hop is None or turn is None or attempt is None or message.compaction:
+        return stay(session)
+
+    if message.completed and hop.ending is Ending.ABORT:
+        hop = replace(hop, closed=True)
+        session = replace(session, hop=hop)
+
+    if message.message_id in turn.retired:
         return stay(session)
 
     # What it says, it says on a wrong result.
@@ -279,7 +285,7 @@ def on_message_while_waiting(session: Session, message: AssistantMessage, now: f
     if message.completed or is_old:
         return stay(session)
 
-    again = replace(hop, ending=Ending.ABORT, abort_returned=False, idled=False)
+    again = replace(hop, ending=Ending.ABORT, abort_returned=False, idled=False, closed=False)
     return abort(replace(session, hop=again, abort_tries=0), now)
 
 
@@ -296,22 +302,21 @@ def on_abort_returned_while_waiting(session: Session, succeeded: bool, now: floa
     return _settle(returned, now) if hop.idled else arm_step(returned, now + IDLE_PATIENCE)
 
 
-def on_status_while_waiting(session: Session, event: SessionStatusChanged, now: float, rules: Rules) -> Step:
-    """As for the idle itself; busy says nothing that the message of the run doesn't."""
-    return on_idled_while_waiting(session, now) if event.status == "idle" else stay(session)
-
-
 def on_idled_while_waiting(session: Session, now: float) -> Step:
-    """The end of our abort, or, long after it, of somebody else's: the user's stop."""
+    """The end of our abort, or, after it, of somebody else's: the user's stop.
+
+    An abort makes the session idle up to twice, the last time after the message of its run was closed.
+    """
     hop = session.hop
-    if hop is None:
+    if hop is None or (hop.ending is Ending.ABORT and not hop.closed):
         return stay(session)
 
     if hop.ending is Ending.ABORT:
         idled = replace(session, hop=replace(hop, idled=True))
         return _settle(idled, now) if hop.abort_returned else stay(idled)
 
-    is_echo = hop.settled_at is None or now - hop.settled_at <= STOP_GRACE
+    # The abort of its own parent reaches this session too.
+    is_echo = hop.parent_awaited or hop.settled_at is None or now - hop.settled_at <= STOP_GRACE
     return stay(session) if is_echo else stop(session)
 
 
@@ -331,7 +336,7 @@ def on_parent_settled_while_waiting(session: Session, now: float) -> Step:
     if hop is None or not hop.parent_awaited:
         return stay(session)
 
-    free = replace(session, hop=replace(hop, parent_awaited=False))
+    free = replace(session, hop=replace(hop, parent_awaited=False, settled_at=now))
     return arm_step(free, now + WAIT_PERIOD) if hop.ending is Ending.ENDED else stay(free)
 
 
