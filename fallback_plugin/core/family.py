@@ -16,14 +16,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fallback_plugin.core.actions import Action, Tell
-from fallback_plugin.core.events import (
-    ChildEnded,
-    ChildFailed,
-    Event,
-    ParentKnown,
-    PartUpdated,
-    SessionInspected,
-)
+from fallback_plugin.core.events import Event, PartUpdated, SessionInspected
+from fallback_plugin.core.family_events import ChildEnded, ChildFailed, ParentKnown
 from fallback_plugin.core.policy import Rules
 from fallback_plugin.core.record import RESTING_PHASES, Phase, Session, Step, Subagent, stay
 from fallback_plugin.core.subagents import attend, find, lineage_of, put

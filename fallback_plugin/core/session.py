@@ -57,24 +57,19 @@ from fallback_plugin.core import (
     signals,
     subagents,
     verdict,
+    waiting,
 )
 from fallback_plugin.core.actions import InspectSession
 from fallback_plugin.core.events import (
     AbortReturned,
     AdvanceLost,
     AssistantMessage,
-    ChildEnded,
-    ChildFailed,
     DispatchReturned,
     Event,
     MessageRemoved,
     MessageUpdated,
-    ParentKnown,
-    ParentSettled,
-    ParentStopped,
     PartDeltaReceived,
     PartUpdated,
-    ResultSpliced,
     SessionCompacted,
     SessionCreated,
     SessionDeleted,
@@ -85,6 +80,14 @@ from fallback_plugin.core.events import (
     TimerElapsed,
     TurnStopped,
     UserMessage,
+)
+from fallback_plugin.core.family_events import (
+    ChildEnded,
+    ChildFailed,
+    ParentKnown,
+    ParentSettled,
+    ParentStopped,
+    ResultSpliced,
 )
 from fallback_plugin.core.policy import Rules
 from fallback_plugin.core.record import HOP_PHASES, Phase, Session, Step, arm_step, stay
@@ -143,7 +146,7 @@ TRANSITIONS: Mapping[type, Mapping[Phase, Handler]] = {
         ((_ENDING,), _with_message(handover.on_message_in_ending)),
         ((_DISPATCHING,), _with_message(handover.on_message_in_dispatch)),
         ((_FOLLOWING,), _with_message(following.on_message_while_following)),
-        ((_WAITING,), _with_message(subagents.on_message_while_waiting)),
+        ((_WAITING,), _with_message(waiting.on_message_while_waiting)),
     ),
     PartUpdated: _row(
         ((*_AT_WORK, _ENDING, _WAITING), lambda session, event, now, rules: activity.on_part(session, event, now)),
@@ -165,7 +168,7 @@ TRANSITIONS: Mapping[type, Mapping[Phase, Handler]] = {
     SessionIdled: _row(
         ((_RUNNING,), lambda session, event, now, rules: signals.on_session_idle(session, now)),
         ((_ENDING,), lambda session, event, now, rules: hop.on_idled_in_hop(session, now)),
-        ((_WAITING,), lambda session, event, now, rules: subagents.on_idled_while_waiting(session, now)),
+        ((_WAITING,), lambda session, event, now, rules: waiting.on_idled_while_waiting(session, now)),
     ),
     MessageRemoved: _row(
         (_EVERY_PHASE, lambda session, event, now, rules: signals.on_message_removed(session, event, now)),
@@ -183,9 +186,7 @@ TRANSITIONS: Mapping[type, Mapping[Phase, Handler]] = {
         ),
         (
             (_WAITING,),
-            lambda session, event, now, rules: subagents.on_abort_returned_while_waiting(
-                session, event.succeeded, now
-            ),
+            lambda session, event, now, rules: waiting.on_abort_returned_while_waiting(session, event.succeeded, now),
         ),
     ),
     AdvanceLost: _row(
@@ -202,7 +203,7 @@ TRANSITIONS: Mapping[type, Mapping[Phase, Handler]] = {
         ((_ENDING,), lambda session, event, now, rules: hop.on_ending_timer(session, now)),
         ((_DISPATCHING,), lambda session, event, now, rules: inspection.on_dispatch_timer(session, now, rules)),
         ((_FOLLOWING,), lambda session, event, now, rules: following.on_following_timer(session, now)),
-        ((_WAITING,), lambda session, event, now, rules: subagents.on_waiting_timer(session, now)),
+        ((_WAITING,), lambda session, event, now, rules: waiting.on_waiting_timer(session, now)),
         ((_EXHAUSTED,), lambda session, event, now, rules: verdict.on_exhausted_retry(session, now)),
     ),
     SessionInspected: _row(
@@ -214,7 +215,7 @@ TRANSITIONS: Mapping[type, Mapping[Phase, Handler]] = {
     ParentKnown: _row((_EVERY_PHASE, family.on_parent_known)),
     ParentSettled: _row(
         ((_ENDING,), lambda session, event, now, rules: hop.on_parent_settled(session, now)),
-        ((_WAITING,), lambda session, event, now, rules: subagents.on_parent_settled_while_waiting(session, now)),
+        ((_WAITING,), lambda session, event, now, rules: waiting.on_parent_settled_while_waiting(session, now)),
     ),
     ParentStopped: _row((_EVERY_PHASE, lambda session, event, now, rules: family.on_parent_stopped(session, now))),
     ChildFailed: _row((_EVERY_PHASE, subagents.on_child_failed)),

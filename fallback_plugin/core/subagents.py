@@ -17,21 +17,22 @@ from that, and give it the answer later. What the host does in each case stands 
 3. Once nothing but failed children keeps the parent at work, it is *halted*: aborted before it can ask its model with a
    wrong result. It is then WAITING. A halted parent that is itself a child does as in 1, so that a family settles from
    the top down and is answered from the bottom up.
-4. When the child is at rest (`ChildEnded`), its answer, or one sentence that says why there is none, is put in the place
-   of the wrong result (`SpliceResult`). The host reads its history again before each step, so that a parent that is
-   still kept busy by other tools needs no halt at all.
+4. When the child is at rest (`ChildEnded`), its answer, or one sentence that says why there is none, is put in the
+   place of the wrong result (`SpliceResult`). The host reads its history again before each step, so that a parent that
+   is still kept busy by other tools needs no halt at all.
 5. A halted parent of which all results are right is resumed in place on its own model. Nothing of it has failed: no
    attempt is counted, no cooldown, no toast. What it began to say on the wrong result is removed first.
 
 While it waits, the parent is idle for the host. A newer prompt of the user makes it run: that run is aborted, and the
 prompt is what is resumed, with the child's answer in view, as the host itself does with a prompt that comes while a
-tool runs. An idle that comes while nothing runs can only be somebody's abort: the user's stop. A stop of the parent ends
-its children for good, those that are no longer held by the tool included.
+tool runs. An idle that comes while nothing runs can only be somebody's abort: the user's stop. A stop of the parent
+ends its children for good, those that are no longer held by the tool included.
 
 Every wait has an end: while WAITING the timer asks the children how they stand (`ParentKnown.asks`), which also finds
 them again after a crash. A child that nothing is known of is inspected, and comes to rest by the rules of its own.
 
-This module is the parent's side; `core.family` is the child's and what both hear of each other.
+This module decides for the parent; `core.waiting` is its phase WAITING, and `core.family` what it and its children hear
+of each other.
 """
 
 from __future__ import annotations
@@ -39,29 +40,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fallback_plugin.core.actions import Action, SpliceResult, Tell
-from fallback_plugin.core.events import (
-    AssistantMessage,
-    ChildEnded,
-    ChildFailed,
-    ParentKnown,
-    ParentSettled,
-    ParentStopped,
-    ResultSpliced,
-)
 from fallback_plugin.core.failure import Failure, Kind, Scope
-from fallback_plugin.core.hop import ABORT_TRIES, IDLE_PATIENCE, PARENT_PATIENCE, abort, dispatch
+from fallback_plugin.core.family_events import ChildEnded, ChildFailed, ParentSettled, ParentStopped, ResultSpliced
+from fallback_plugin.core.hop import abort, dispatch
 from fallback_plugin.core.policy import Rules
-from fallback_plugin.core.record import Ending, Hop, Partial, Phase, Session, Step, Subagent, arm_step, retire, stay
+from fallback_plugin.core.record import Ending, Hop, Phase, Session, Step, Subagent, arm_step, retire, stay
 from fallback_plugin.core.state import FallbackPlan
-from fallback_plugin.core.verdict import stop
 
-WAIT_PERIOD = 10.0
-"""Seconds between two questions to the children of a halted parent."""
 SPLICE_PAUSE = 1.0
 """Seconds before an answer that could not be put into the history is tried again."""
-SPLICE_TRIES = 4
-STOP_GRACE = 0.05
-"""Seconds after the end of our own abort in which an idle may still be its echo: the call returns after its events."""
 FAILED_MODEL = "subagents"
 """Stands for a failed model in the name of a halt's claim; holds no slash, so that no route is meant."""
 
@@ -152,7 +139,7 @@ def attend(before: Session, step: Step, now: float) -> Step:
 
     step = _fetch(_release(step))
     waiting = step.session
-    if waiting is not None and waiting.phase is Phase.WAITING and is_settled(waiting) and not _pending(waiting):
+    if waiting is not None and waiting.phase is Phase.WAITING and is_settled(waiting) and not pending(waiting):
         return dispatch(waiting, now, *step.actions)
 
     return step
@@ -163,28 +150,29 @@ def _with(step: Step, added: tuple[Session, tuple[Action, ...]]) -> Step:
     return Step(session=session, actions=(*step.actions, *actions))
 
 
-def _pending(session: Session) -> tuple[Subagent, ...]:
+def pending(session: Session) -> tuple[Subagent, ...]:
+    """The subagents whose tool calls have a wrong result."""
     return tuple(known for known in session.subagents if known.pending)
 
 
 def _stop_children(session: Session) -> tuple[Session, tuple[Action, ...]]:
-    return session, tuple(Tell(event=ParentStopped(session_id=known.child_id)) for known in _pending(session))
+    return session, tuple(Tell(event=ParentStopped(session_id=known.child_id)) for known in pending(session))
 
 
 def _let_go(session: Session) -> tuple[Session, tuple[Action, ...]]:
     """The turn is over without them."""
-    held = (known for known in _pending(session) if not known.released)
+    held = (known for known in pending(session) if not known.released)
     released = tuple(Tell(event=ParentSettled(session_id=known.child_id)) for known in held)
     return replace(session, subagents=()), released
 
 
 def _is_due(session: Session) -> bool:
     """Whether nothing but failed children keeps the session at work."""
-    attempt, pending = session.attempt, _pending(session)
-    if attempt is None or session.state is None or session.turn is None or not pending:
+    attempt, failed = session.attempt, pending(session)
+    if attempt is None or session.state is None or session.turn is None or not failed:
         return False
 
-    return not attempt.running_tools - {known.part_id for known in pending}
+    return not attempt.running_tools - {known.part_id for known in failed}
 
 
 def _halt(session: Session, now: float, *before: Action) -> Step:
@@ -193,7 +181,7 @@ def _halt(session: Session, now: float, *before: Action) -> Step:
     if state is None or turn is None or attempt is None:
         return Step(session=session, actions=before)
 
-    calls = sorted(known.part_id or known.child_id for known in _pending(session))
+    calls = sorted(known.part_id or known.child_id for known in pending(session))
     plan = FallbackPlan(
         failed_model=" ".join((FAILED_MODEL, *calls)),
         new_model=attempt.route or state.current_model,
@@ -211,7 +199,7 @@ def _halt(session: Session, now: float, *before: Action) -> Step:
     halted = replace(
         session,
         phase=Phase.WAITING,
-        state=replace(state, generation=state.generation + 1),
+        state=replace(state, generation=state.generation + 1, pending_fallback_model=plan.new_model),
         turn=retire(turn, attempt),
         hop=hop,
         inspections=0,
@@ -235,7 +223,7 @@ def _release(step: Step) -> Step:
     if session is None:
         return step
 
-    free = [known for known in _pending(session) if not known.released and _is_over(session, known)]
+    free = [known for known in pending(session) if not known.released and _is_over(session, known)]
     for known in free:
         session = put(session, replace(known, released=True))
 
@@ -248,129 +236,18 @@ def _fetch(step: Step) -> Step:
     if session is None or session.phase is Phase.EXHAUSTED:
         return step
 
-    ready = [known for known in _pending(session) if known.ended and known.asks == 0 and _is_over(session, known)]
+    ready = [known for known in pending(session) if known.ended and known.asks == 0 and _is_over(session, known)]
     for known in ready:
         session = put(session, replace(known, asks=1))
 
-    return Step(session=session, actions=(*step.actions, *(_splice(session, known) for known in ready)))
+    return Step(session=session, actions=(*step.actions, *(splice(session, known) for known in ready)))
 
 
-def _splice(session: Session, known: Subagent) -> SpliceResult:
+def splice(session: Session, known: Subagent) -> SpliceResult:
+    """Put a subagent's answer into the history."""
     return SpliceResult(
         session_id=session.session_id,
         child_id=known.child_id,
         part_id=known.part_id,
         reason=known.reason,
-    )
-
-
-def on_message_while_waiting(session: Session, message: AssistantMessage, now: float, rules: Rules) -> Step:
-    """A run that was being ended, or one that must not be there: of a newer prompt, which has to wait too."""
-    hop, turn, attempt = session.hop, session.turn, session.attempt
-    if hop is None or turn is None or attempt is None or message.compaction:
-        return stay(session)
-
-    if message.completed and hop.ending is Ending.ABORT:
-        hop = replace(hop, closed=True)
-        session = replace(session, hop=hop)
-
-    if message.message_id in turn.retired:
-        return stay(session)
-
-    # What it says, it says on a wrong result.
-    begun = Partial(message_id=message.message_id, has_text=True)
-    noted = replace(attempt, assistant_id=message.message_id, partials=(*attempt.partials, begun))
-    session = replace(session, turn=retire(turn, noted), attempt=noted)
-    is_old = message.parent_id == turn.user.message_id and hop.ending is Ending.ABORT
-    if message.completed or is_old:
-        return stay(session)
-
-    again = replace(hop, ending=Ending.ABORT, abort_returned=False, idled=False, closed=False)
-    return abort(replace(session, hop=again, abort_tries=0), now)
-
-
-def on_abort_returned_while_waiting(session: Session, succeeded: bool, now: float) -> Step:  # noqa: FBT001
-    """Our abort came back: the run is over once the session is idle too."""
-    hop = session.hop
-    if hop is None or hop.ending is Ending.ENDED:
-        return stay(session)
-
-    if not succeeded:
-        return arm_step(session, now + SPLICE_PAUSE)
-
-    returned = replace(session, hop=replace(hop, abort_returned=True))
-    return _settle(returned, now) if hop.idled else arm_step(returned, now + IDLE_PATIENCE)
-
-
-def on_idled_while_waiting(session: Session, now: float) -> Step:
-    """The end of our abort, or, after it, of somebody else's: the user's stop.
-
-    An abort makes the session idle up to twice, the last time after the message of its run was closed.
-    """
-    hop = session.hop
-    if hop is None or (hop.ending is Ending.ABORT and not hop.closed):
-        return stay(session)
-
-    if hop.ending is Ending.ABORT:
-        idled = replace(session, hop=replace(hop, idled=True))
-        return _settle(idled, now) if hop.abort_returned else stay(idled)
-
-    # The abort of its own parent reaches this session too.
-    is_echo = hop.parent_awaited or hop.settled_at is None or now - hop.settled_at <= STOP_GRACE
-    return stay(session) if is_echo else stop(session)
-
-
-def _settle(session: Session, now: float) -> Step:
-    """The session's own run is over."""
-    hop = session.hop
-    if hop is None:
-        return stay(session)
-
-    over = replace(session, hop=replace(hop, ending=Ending.ENDED, settled_at=now), abort_tries=0)
-    return arm_step(over, now + (PARENT_PATIENCE if hop.parent_awaited else WAIT_PERIOD))
-
-
-def on_parent_settled_while_waiting(session: Session, now: float) -> Step:
-    """This session's own parent no longer holds it."""
-    hop = session.hop
-    if hop is None or not hop.parent_awaited:
-        return stay(session)
-
-    free = replace(session, hop=replace(hop, parent_awaited=False, settled_at=now))
-    return arm_step(free, now + WAIT_PERIOD) if hop.ending is Ending.ENDED else stay(free)
-
-
-def on_waiting_timer(session: Session, now: float) -> Step:
-    """Abort again, go on without the parent, ask the children, try an answer again: whatever is awaited."""
-    hop = session.hop
-    if hop is None:
-        return stay(session)
-
-    if hop.ending is Ending.ABORT:
-        unended = not hop.abort_returned and session.abort_tries < ABORT_TRIES
-        return abort(session, now) if unended else _settle(session, now)
-
-    if hop.parent_awaited:
-        return on_parent_settled_while_waiting(session, now)
-
-    actions: list[Action] = []
-    for known in _pending(session):
-        if not known.ended:
-            actions.append(Tell(event=_question(session, known)))
-        elif known.asks < SPLICE_TRIES:
-            session = put(session, replace(known, asks=known.asks + 1))
-            actions.append(_splice(session, known))
-        else:
-            # Better the host's own words than a turn that never goes on.
-            session = put(session, replace(known, spliced=True))
-
-    return arm_step(session, now + WAIT_PERIOD, *actions)
-
-
-def _question(session: Session, known: Subagent) -> ParentKnown:
-    return ParentKnown(
-        session_id=known.child_id,
-        parent_id=session.session_id,
-        lineage=lineage_of(session),
-        asks=True,
     )

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from fallback_plugin.core.actions import AbortRun, DispatchTurn, InspectSession, SpliceResult
-from fallback_plugin.core.events import AbortReturned, DispatchReturned, ResultSpliced, SessionInspected
+from fallback_plugin.core.events import AbortReturned, DispatchReturned, SessionInspected
+from fallback_plugin.core.family_events import ResultSpliced
 from fallback_plugin.runtime.failpoints import reach
 from fallback_plugin.runtime.host import Host, Toast
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from fallback_plugin.core.actions import DispatchTurn, SpliceResult
-from fallback_plugin.core.events import DispatchReturned, ResultSpliced, SessionInspected
+from fallback_plugin.core.events import DispatchReturned, SessionInspected
+from fallback_plugin.core.family_events import ResultSpliced
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

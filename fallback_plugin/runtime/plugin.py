@@ -33,20 +33,17 @@ from fallback_plugin.core.actions import (
 from fallback_plugin.core.events import (
     AbortReturned,
     AdvanceLost,
-    ChildEnded,
     DispatchReturned,
     Event,
     MessageUpdated,
-    ParentSettled,
-    ParentStopped,
     PartDeltaReceived,
     PartUpdated,
-    ResultSpliced,
     SessionDeleted,
     SessionErrored,
     SessionInspected,
     TimerElapsed,
 )
+from fallback_plugin.core.family_events import ChildEnded, ParentSettled, ParentStopped, ResultSpliced
 from fallback_plugin.core.policy import Rules
 from fallback_plugin.core.record import HOP_PHASES, RESTING_PHASES, Phase, Session, Step
 from fallback_plugin.errors import FallbackPluginError

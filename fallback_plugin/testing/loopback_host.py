@@ -36,9 +36,9 @@ from fallback_plugin.core.events import (
     SessionInspected,
     SessionStatusChanged,
     TurnStopped,
-    ResultSpliced,
 )
 from fallback_plugin.core.failure import Facts
+from fallback_plugin.core.family_events import ResultSpliced
 from fallback_plugin.errors import HostRefused
 from fallback_plugin.runtime.host import Toast
 from fallback_plugin.testing.chat_client import ChatFailed, Chunk, join_calls, stream_chat

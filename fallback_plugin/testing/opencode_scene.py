@@ -100,9 +100,7 @@ class SceneNames:
             OpenCodeAgent(name=self.worker, model=primary, fallback_models=fallbacks, mode="subagent"),
             OpenCodeAgent(name=self.helper, model=route(self.helper_model), fallback_models=fallbacks, mode="subagent"),
             OpenCodeAgent(name=self.heir, model=primary, mode="subagent"),
-            OpenCodeAgent(
-                name=self.deputy, model=route(self.deputy_model), mode="subagent", permission=may_delegate
-            ),
+            OpenCodeAgent(name=self.deputy, model=route(self.deputy_model), mode="subagent", permission=may_delegate),
         )
 
     @property

@@ -21,7 +21,8 @@ from typing import Literal
 import anyio
 
 from fallback_plugin.core.actions import DispatchTurn, SpliceResult
-from fallback_plugin.core.events import DispatchReturned, ResultSpliced, SessionInspected
+from fallback_plugin.core.events import DispatchReturned, SessionInspected
+from fallback_plugin.core.family_events import ResultSpliced
 from fallback_plugin.runtime.host import Toast
 
 CallName = Literal["abort", "dispatch", "inspect", "splice", "show"]

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, cast
 
 from fallback_plugin.core.actions import DispatchTurn, Removal, SpliceResult
-from fallback_plugin.core.events import DispatchReturned, ResultSpliced, SessionInspected
+from fallback_plugin.core.events import DispatchReturned, SessionInspected
+from fallback_plugin.core.family_events import ResultSpliced
 from fallback_plugin.errors import HostRefused, HostUnavailable
 from fallback_plugin.hosts.opencode.client import ABORT_PATIENCE, OpenCodeClient
 from fallback_plugin.hosts.opencode.events import MalformedEvent, parse_history, parse_status

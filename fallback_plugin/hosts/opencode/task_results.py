@@ -90,9 +90,13 @@ def _task_part(messages: list[Json], call: SpliceResult) -> Json | None:
     return calls[-1] if calls else None
 
 
+def _last_info(messages: list[Json]) -> Json:
+    return _object(messages[-1].get("info")) if messages else _object(None)
+
+
 def _answer(messages: list[Json]) -> str | None:
     """The last text of the last answer, as the host takes it; None where the newest prompt has no answer."""
-    last = _object(messages[-1].get("info")) if messages else {}
+    last = _last_info(messages)
     if last.get("role") != "assistant" or last.get("error") or last.get("finish") in _UNFINISHED:
         return None
 
@@ -102,7 +106,7 @@ def _answer(messages: list[Json]) -> str | None:
 
 def _error(messages: list[Json]) -> str:
     """What ended the child, in the host's words; never what a model or a user has said."""
-    error = _object(_object(messages[-1].get("info")).get("error")) if messages else {}
+    error = _object(_last_info(messages).get("error"))
     message = _object(error.get("data")).get("message")
     return f"Subagent failed: {message}" if isinstance(message, str) and message else "Task cancelled"
 
