@@ -8,6 +8,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
+from fallback_plugin.core.events import Event
 from fallback_plugin.core.failure import Failure
 
 
@@ -92,6 +93,35 @@ class ReportAnswer:
     route: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpliceResult:
+    """Put a subagent's answer in the place of its tool call's result; comes back as `ResultSpliced`.
+
+    Attributes:
+        session_id: the session that called the tool.
+        child_id: the subagent's session.
+        part_id: the tool part, where it is known.
+        reason: what the tool's error says instead, where there is no answer to be had.
+    """
+
+    session_id: str
+    child_id: str
+    part_id: str | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tell:
+    """Hand an event to another session of the same family."""
+
+    event: Event
+
+    @property
+    def session_id(self) -> str:
+        """Whom it is for."""
+        return self.event.session_id
+
+
 class NoticeType(StrEnum):
     """What people are told."""
 
@@ -138,4 +168,14 @@ class Announce:
     detail: str = ""
 
 
-Action = AbortRun | DispatchTurn | DiscardMessages | InspectSession | SetTimer | ReportAnswer | Announce
+Action = (
+    AbortRun
+    | DispatchTurn
+    | DiscardMessages
+    | InspectSession
+    | SpliceResult
+    | SetTimer
+    | ReportAnswer
+    | Announce
+    | Tell
+)

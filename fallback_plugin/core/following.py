@@ -48,7 +48,10 @@ def on_message_while_following(session: Session, message: AssistantMessage, now:
 
 
 def on_following_timer(session: Session, now: float) -> Step:
-    """Nothing was seen of the winner: ask the host."""
+    """Nothing was seen of the winner: ask the host. A halted turn shows nothing: its claim is made again."""
+    if session.hop is not None and session.hop.resumes:
+        return arm_step(replace(session, phase=Phase.WAITING), now + FOLLOW_PATIENCE)
+
     return arm_step(session, now + FOLLOW_PATIENCE, InspectSession(session_id=session.session_id))
 
 

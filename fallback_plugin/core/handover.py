@@ -43,7 +43,7 @@ def on_message_in_dispatch(session: Session, message: AssistantMessage, now: flo
     if message.parent_id != turn.user.message_id:
         return stay(session)
 
-    attempt = Attempt(route=message.route, last_activity_at=now, is_hop=True)
+    attempt = Attempt(route=message.route, last_activity_at=now, is_hop=not hop.resumes)
     if message.route != hop.plan.new_model:
         other = replace(session, phase=Phase.RUNNING, hop=None, attempt=attempt)
         return on_assistant_message(other, message, now, rules)

@@ -60,7 +60,7 @@ class Again(StrEnum):
 
 def policy_of(session: Session, rules: Rules) -> Policy:
     """The policy of the agent that runs the session's turn."""
-    return rules.policy(compaction.agent_of(session, rules))
+    return rules.policy(compaction.agent_of(session, rules), session.lineage)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,6 +208,7 @@ def _claim(case: _Case, plan: FallbackPlan) -> Step:
         ending=case.ending,
         not_before=now if session.hopped_at is None else session.hopped_at + interval,
         user_message_id=case.turn.user.message_id,
+        parent_awaited=session.parent_id is not None,
     )
     claimed = replace(
         session,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
-from fallback_plugin.core.actions import AbortRun, DiscardMessages, DispatchTurn, InspectSession
+from fallback_plugin.core.actions import AbortRun, DiscardMessages, DispatchTurn, InspectSession, SpliceResult
 from fallback_plugin.core.events import AbortReturned, DispatchReturned, SessionInspected
+from fallback_plugin.core.family_events import ResultSpliced
 from fallback_plugin.runtime.failpoints import reach
 from fallback_plugin.runtime.host import Host, Toast
 
@@ -60,6 +61,18 @@ class HostCalls:
             found.append(await self._host.inspect(session_id))
 
         return found[0] if await _guarded("inspect", ask, action.session_id) else None
+
+    async def splice(self, action: SpliceResult) -> ResultSpliced:
+        """Put a subagent's answer into the history of the session that waits for it."""
+        answers: list[ResultSpliced] = []
+
+        async def put(action: SpliceResult) -> None:
+            answers.append(await self._host.splice(action))
+
+        if await _guarded("splice", put, action):
+            return answers[0]
+
+        return ResultSpliced(session_id=action.session_id, child_id=action.child_id, outcome="unavailable")
 
     async def show(self, toast: Toast) -> None:
         """Show a toast, if the host can."""

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from fallback_plugin.core.actions import DispatchTurn, Removal
+from fallback_plugin.core.actions import DispatchTurn, Removal, SpliceResult
 from fallback_plugin.core.events import DispatchReturned, SessionInspected
+from fallback_plugin.core.family_events import ResultSpliced
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,14 @@ class Host(Protocol):
 
     async def inspect(self, session_id: str) -> SessionInspected:
         """Status and newest turn of a session.
+
+        Raises:
+            HostError: the host did not answer, or refused.
+        """
+        ...
+
+    async def splice(self, action: SpliceResult) -> ResultSpliced:
+        """Replace the result of a subagent's tool call by the answer that its session ended with. Safe to repeat.
 
         Raises:
             HostError: the host did not answer, or refused.

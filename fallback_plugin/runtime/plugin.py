@@ -28,6 +28,8 @@ from fallback_plugin.core.actions import (
     NoticeType,
     ReportAnswer,
     SetTimer,
+    SpliceResult,
+    Tell,
 )
 from fallback_plugin.core.events import (
     AbortReturned,
@@ -42,6 +44,7 @@ from fallback_plugin.core.events import (
     SessionInspected,
     TimerElapsed,
 )
+from fallback_plugin.core.family_events import ChildEnded, ParentSettled, ParentStopped, ResultSpliced
 from fallback_plugin.core.policy import Rules
 from fallback_plugin.core.record import HOP_PHASES, RESTING_PHASES, Phase, Session, Step
 from fallback_plugin.core.routing import Prompt
@@ -71,6 +74,10 @@ _OPENS_NO_RECORD = (
     AdvanceLost,
     DispatchReturned,
     SessionInspected,
+    ChildEnded,
+    ParentSettled,
+    ParentStopped,
+    ResultSpliced,
 )
 
 
@@ -300,6 +307,10 @@ class FallbackPlugin:
             self._start(lambda: self._dispatch(action))
         elif isinstance(action, DiscardMessages):
             self._start(lambda: self._calls.discard(action))
+        elif isinstance(action, SpliceResult):
+            self._start(lambda: self._splice(action))
+        elif isinstance(action, Tell):
+            self.handle(action.event, now)
         else:
             self._start(lambda: self._inspect(action))
 
@@ -344,6 +355,16 @@ class FallbackPlugin:
     async def _dispatch(self, action: DispatchTurn) -> None:
         if await self._is_granted(action.session_id, action.generation):
             self.handle(await self._calls.dispatch(action))
+
+    async def _splice(self, action: SpliceResult) -> None:
+        session = self.sessions.get(action.session_id)
+        if session is None:
+            return
+
+        if session.phase in HOP_PHASES and not await self._is_granted(action.session_id, session.generation):
+            return
+
+        self.handle(await self._calls.splice(action))
 
     async def _inspect(self, action: InspectSession) -> None:
         inspected = await self._calls.inspect(action)

@@ -25,7 +25,7 @@ from typing import Any, Self
 import anyio
 import httpx
 
-from fallback_plugin.core.actions import DispatchTurn, Removal
+from fallback_plugin.core.actions import DispatchTurn, Removal, SpliceResult
 from fallback_plugin.core.events import (
     DispatchReturned,
     Event,
@@ -38,6 +38,7 @@ from fallback_plugin.core.events import (
     TurnStopped,
 )
 from fallback_plugin.core.failure import Facts
+from fallback_plugin.core.family_events import ResultSpliced
 from fallback_plugin.errors import HostRefused
 from fallback_plugin.runtime.host import Toast
 from fallback_plugin.testing.chat_client import ChatFailed, Chunk, join_calls, stream_chat
@@ -177,6 +178,14 @@ class LoopbackHost:
         """Status and newest turn of a session; `found` is False for an unknown one."""
         session = self._sessions.get(session_id)
         return session.inspected() if session else SessionInspected(session_id=session_id, found=False)
+
+    async def splice(self, action: SpliceResult) -> ResultSpliced:
+        """Refuse: this host has no subagents.
+
+        Raises:
+            HostRefused: always.
+        """
+        raise HostRefused(f"no tool of {action.session_id} has started {action.child_id}")
 
     async def show(self, toast: Toast) -> None:
         """Keep the toast where the user would see it."""

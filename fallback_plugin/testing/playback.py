@@ -114,6 +114,7 @@ class Playback:
         self._exchange = exchange
         self._number = number
         self._streaming = streaming
+        self._calls = 0
         self._envelope = {"id": f"chatcmpl-{number}", "created": 0, "model": model}
 
     async def play(self, step: Step) -> None:
@@ -191,9 +192,12 @@ class Playback:
             await self._stream_rest(step.then)
 
     def _tool_call(self, step: CallTool) -> dict[str, Any]:
+        place = self._calls
+        self._calls += 1
+        suffix = f"_{place + 1}" if place else ""
         return {
-            "index": 0,
-            "id": step.call_id or f"call_{self._number}",
+            "index": place,
+            "id": step.call_id or f"call_{self._number}{suffix}",
             "type": "function",
             "function": {"name": step.name, "arguments": json.dumps(dict(step.arguments))},
         }

@@ -21,11 +21,12 @@ from typing import Literal
 
 import anyio
 
-from fallback_plugin.core.actions import DispatchTurn, Removal
+from fallback_plugin.core.actions import DispatchTurn, Removal, SpliceResult
 from fallback_plugin.core.events import DispatchReturned, SessionInspected
+from fallback_plugin.core.family_events import ResultSpliced
 from fallback_plugin.runtime.host import Toast
 
-CallName = Literal["abort", "dispatch", "discard", "inspect", "show"]
+CallName = Literal["abort", "dispatch", "discard", "inspect", "splice", "show"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +81,13 @@ class HostCall:
     """One call that the plugin made.
 
     Attributes:
-        name: abort, dispatch, discard, inspect or show.
+        name: abort, dispatch, discard, inspect, splice or show.
         at: the event loop's seconds when it was made.
         session_id: whom it was about; empty for show.
         turn: what was dispatched.
         toast: what was shown.
         removals: what was discarded.
+        splice: what was put into the history.
     """
 
     name: CallName
@@ -94,6 +96,7 @@ class HostCall:
     turn: DispatchTurn | None = None
     toast: Toast | None = None
     removals: tuple[Removal, ...] = ()
+    splice: SpliceResult | None = None
 
 
 class ScriptedHost:
@@ -164,6 +167,13 @@ class ScriptedHost:
         self.calls.append(HostCall(name="inspect", at=anyio.current_time(), session_id=session_id))
         await self._perform("inspect")
         return self.pictures.get(session_id) or SessionInspected(session_id=session_id, found=False)
+
+    async def splice(self, action: SpliceResult) -> ResultSpliced:
+        """Record the call and do as the script says; without a word in the script it is done."""
+        call = HostCall(name="splice", at=anyio.current_time(), session_id=action.session_id, splice=action)
+        self.calls.append(call)
+        await self._perform("splice")
+        return ResultSpliced(session_id=action.session_id, child_id=action.child_id, outcome="done")
 
     async def show(self, toast: Toast) -> None:
         """Record the call and do as the script says."""

@@ -22,6 +22,7 @@ from fallback_plugin.core.actions import (
     NoticeType,
     ReportAnswer,
     SetTimer,
+    Tell,
 )
 from fallback_plugin.core.events import (
     AbortReturned,
@@ -166,9 +167,13 @@ class Replay:
             if isinstance(action, SetTimer):
                 self.timers[action.session_id] = action
 
-        told = tuple(action for action in done.actions if not isinstance(action, SetTimer | ReportAnswer))
+        told = tuple(action for action in done.actions if not isinstance(action, SetTimer | ReportAnswer | Tell))
         if told:
             self.decisions.append((number, event.session_id, told))
+
+        for action in done.actions:
+            if isinstance(action, Tell):
+                self.apply(number, action.event, now)
 
     def until_decided(self):
         for number in range(len(self.raw)):
@@ -242,7 +247,8 @@ def test_the_first_decision_is_the_right_one_at_the_right_event(name):
     replay.until_decided()
 
     (number, session_id, actions), *more = replay.decisions
-    assert more == []
+    # The parent of a failing child is halted in the same moment.
+    assert [[type(action) for action in halted] for _, _, halted in more] == [[AbortRun]] * expected.session
     assert session_id == replay.session_ids()[expected.session]
     assert number == place_of(expected.at, replay.raw, session_id)
     assert tuple(type(action) for action in actions) == expected.actions
@@ -307,7 +313,8 @@ def test_the_rest_of_the_failed_run_is_no_second_failure(name):
     assert session.state.attempt_count == 1
     assert session.state.current_model == "fake/b"
     assert len(failures) == 1
-    assert sum(isinstance(a, AbortRun) for _, _, told in replay.decisions for a in told) <= 1
+    own = [told for _, decided_for, told in replay.decisions if decided_for == session_id]
+    assert sum(isinstance(a, AbortRun) for told in own for a in told) <= 1
     assert sum(isinstance(a, DispatchTurn) for _, _, told in replay.decisions for a in told) <= 1
 
 
@@ -462,13 +469,14 @@ def test_the_recorded_host_answers_a_dispatch_that_waits_for_the_errors_message(
     assert replay.sessions[replay.session_ids()[0]].phase is Phase.IDLE
 
 
-def test_a_parent_whose_child_fails_is_left_alone():
-    replay = Replay("subagent-abort-loses-answer")
+def test_a_parent_whose_child_fails_is_halted():
+    replay = Replay("subagent-splice")
 
-    for number in range(len(replay.raw)):
-        replay.feed(number)
+    replay.until_decided()
 
     parent, child = replay.session_ids()
-    assert {session_id for _, session_id, _ in replay.decisions} == {child}
-    assert replay.sessions[parent].phase is Phase.IDLE
+    assert replay.sessions[parent].phase is Phase.WAITING
+    assert [known.child_id for known in replay.sessions[parent].subagents] == [child]
+    assert replay.sessions[child].phase is Phase.ENDING
     assert replay.sessions[child].parent_id == parent
+    assert replay.sessions[child].hop.parent_awaited

@@ -18,6 +18,7 @@ import os
 import shutil
 import subprocess
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import urlsplit
@@ -81,8 +82,8 @@ def opencode_settings(provider, scene_names):
     """What opencode.json of the shared servers holds."""
     return opencode_config(
         provider.base_url,
-        agents=[agent for names in scene_names for agent in names.agents],
-        models=[model for names in scene_names for model in names.models],
+        agents=[agent for names in scene_names for agent in (*names.agents, *names.subagents)],
+        models=[model for names in scene_names for model in (*names.models, *subagent_models(names))],
     )
 
 
@@ -92,6 +93,11 @@ async def bare_opencode(opencode_binary, opencode_settings, provider, scene_name
     async with OpenCodeServer(opencode_binary, config=opencode_settings) as server:
         await warm_up(server, provider, scene_names[0])
         yield server
+
+
+def subagent_models(names):
+    """The models of a scene's subagents."""
+    return (*names.worker_models, names.helper_model, names.deputy_model)
 
 
 @pytest.fixture(scope="session")
@@ -176,7 +182,9 @@ async def attach(opencode, scene):
                 return await plugged(opencode, scene.names, limits)
 
             policy = Policy(**{"chain": tuple(route(model) for model in scene.names.models), **limits})
-            rules = Rules(agents={agent.name: policy for agent in scene.names.agents})
+            agents = {agent.name: policy for agent in scene.names.agents}
+            workers = {agent.name: replace(policy, chain=agent.fallback_models) for agent in scene.names.subagents}
+            rules = Rules(agents={**agents, **workers})
             return await stack.enter_async_context(attached(opencode.url, rules))
 
         yield start

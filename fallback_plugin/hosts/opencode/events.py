@@ -36,6 +36,8 @@ CARRIED_KEYS = ("system", "tools", "format")
 """What a dispatch in place must repeat, since the host rewrites the message from the request."""
 
 
+TASK_TOOL = "task"
+"""The tool that runs a subagent."""
 _LARGEST = 1e18
 
 
@@ -173,7 +175,14 @@ def _part_updated(fields: Json, now_wall: float) -> Event:
         part_type=kind,
         has_content=bool(_maybe_text(part, "text")),
         tool_status=status if kind is PartType.TOOL and status in _TOOL_STATUSES else None,
+        child_id=child_of(part),
     )
+
+
+def child_of(part: Json) -> str | None:
+    """The session of the subagent that a tool part has started."""
+    state = _maybe_object(part.get("state"))
+    return _maybe_text(_maybe_object(state.get("metadata")), "sessionId") if part.get("tool") == TASK_TOOL else None
 
 
 def _part_delta(fields: Json, now_wall: float) -> Event:
@@ -299,6 +308,7 @@ def _has_part(entry: Json, kind: str) -> bool:
 def _inspected(message: AssistantMessage, parts: object) -> InspectedMessage:
     has_text = has_finished_tool = False
     running: set[str] = set()
+    children: list[tuple[str, str]] = []
     tail: list[str] = []
     for entry in cast("list[object]", parts) if isinstance(parts, list) else []:
         part = _maybe_object(entry)
@@ -307,6 +317,8 @@ def _inspected(message: AssistantMessage, parts: object) -> InspectedMessage:
             has_finished_tool, tail = True, []
             if _maybe_object(part.get("state")).get("status") in ("pending", "running"):
                 running.add(part_id)
+                child_id = child_of(part)
+                children += [(child_id, part_id)] if child_id else []
         elif kind in ("text", "reasoning") and _maybe_text(part, "text"):
             has_text = True
             tail.append(part_id)
@@ -317,4 +329,5 @@ def _inspected(message: AssistantMessage, parts: object) -> InspectedMessage:
         has_finished_tool=has_finished_tool,
         running_tools=frozenset(running),
         tail_parts=tuple(tail),
+        children=tuple(children),
     )

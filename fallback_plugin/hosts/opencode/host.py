@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import anyio
 
-from fallback_plugin.core.actions import DispatchTurn, Removal
+from fallback_plugin.core.actions import DispatchTurn, Removal, SpliceResult
 from fallback_plugin.core.events import DispatchReturned, SessionInspected
+from fallback_plugin.core.family_events import ResultSpliced
 from fallback_plugin.errors import HostRefused, HostUnavailable
 from fallback_plugin.hosts.opencode.client import ABORT_PATIENCE, OpenCodeClient
 from fallback_plugin.hosts.opencode.events import MalformedEvent, parse_history, parse_status
 from fallback_plugin.hosts.opencode.replay import replay_tiers
+from fallback_plugin.hosts.opencode.task_results import StillRunning, parent_of, splice_result
 from fallback_plugin.runtime.host import Toast
 
 HISTORY_LIMIT = 50
@@ -133,7 +135,20 @@ class OpenCodeHost:
             message = f"the history of session {session_id} has an unknown shape"
             raise HostRefused(message) from error
 
-        return SessionInspected(session_id=session_id, status=status, user=user, assistants=assistants)
+        parent_id = await parent_of(self._client, session_id)
+        return SessionInspected(
+            session_id=session_id, status=status, user=user, assistants=assistants, parent_id=parent_id
+        )
+
+    async def splice(self, action: SpliceResult) -> ResultSpliced:
+        """Write a subagent's answer into the tool part of the session that called it."""
+        outcome: Literal["done", "unfinished"] = "done"
+        try:
+            await splice_result(self._client, action, limit=HISTORY_LIMIT)
+        except StillRunning:
+            outcome = "unfinished"
+
+        return ResultSpliced(session_id=action.session_id, child_id=action.child_id, outcome=outcome)
 
     async def show(self, toast: Toast) -> None:
         """Show a toast in every terminal that looks at the server."""

@@ -175,13 +175,15 @@ ANSWER = {
 }
 
 
-async def test_an_inspection_is_status_and_newest_turn_in_two_calls(server, host):
+async def test_an_inspection_is_status_newest_turn_and_parent_in_three_calls(server, host):
     retry = {"type": "retry", "attempt": 2, "message": "Rate limit", "next": (NOW + 7200) * 1000}
     server.on("GET", "/session/status", {"ses_1": retry, "ses_2": {"type": "busy"}})
     server.on("GET", HISTORY, [USER, ANSWER])
+    server.on("GET", "/session/ses_1", {"id": "ses_1", "parentID": "ses_0"})
     found = await host.inspect("ses_1")
 
-    assert server.made() == [("GET", "/session/status"), ("GET", HISTORY)]
+    assert server.made() == [("GET", "/session/status"), ("GET", HISTORY), ("GET", "/session/ses_1")]
+    assert found.parent_id == "ses_0"
     assert (found.session_id, found.found, found.user.message_id, found.user.agent) == ("ses_1", True, "u1", "build")
     assert found.status == SessionStatusChanged(
         session_id="ses_1",
@@ -199,7 +201,7 @@ async def test_only_the_newest_messages_are_asked_for(loopback, reply):
     await OpenCodeHost(client).inspect("ses_1")
     await client.close()
 
-    assert loopback.paths() == ["/session/status", f"{HISTORY}?limit=50"]
+    assert loopback.paths() == ["/session/status", f"{HISTORY}?limit=50", "/session/ses_1"]
 
 
 @pytest.mark.parametrize("statuses", [{}, {"ses_2": {"type": "busy"}}, [], None, {"ses_1": {}}])
