@@ -2,6 +2,7 @@
 
 FallbackPluginError
 ├── ConfigurationError   the user's file: says file, line, key, what was expected and the fix
+├── InstallationError    a place that can't be written, or a file there that is not ours
 ├── HostError            the host is down, refuses or breaks its contract
 │   ├── HostUnavailable  nobody answers; trying again may help
 │   └── HostRefused      the host answered and said no
@@ -18,6 +19,10 @@ class FallbackPluginError(Exception):
 
 class ConfigurationError(FallbackPluginError):
     """A configuration that can't be used; the text names file, line, key and the fix."""
+
+
+class InstallationError(FallbackPluginError):
+    """Installing or uninstalling is not possible; the text names the path. Nothing was changed."""
 
 
 class HostError(FallbackPluginError):

@@ -20,7 +20,9 @@ def main() -> None:
     from fallback_plugin.cli.check import check_command  # noqa: PLC0415
     from fallback_plugin.cli.classify import classify_command  # noqa: PLC0415
     from fallback_plugin.cli.demo import demo_command  # noqa: PLC0415
+    from fallback_plugin.cli.doctor import doctor_command  # noqa: PLC0415
     from fallback_plugin.cli.explain import explain_command  # noqa: PLC0415
+    from fallback_plugin.cli.install import install_command, uninstall_command  # noqa: PLC0415
 
     app = typer.Typer(
         name="fallback-plugin",
@@ -33,5 +35,8 @@ def main() -> None:
     app.command("check")(check_command)
     app.command("classify")(classify_command)
     app.command("demo")(demo_command)
+    app.command("doctor")(doctor_command)
     app.command("explain")(explain_command)
+    app.command("install")(install_command)
+    app.command("uninstall")(uninstall_command)
     app()

@@ -89,7 +89,7 @@ class Output:
 
         # Whoever read our lines may be gone; the turns are not.
         try:
-            sys.stdout.write(_encodable(text, sys.stdout.encoding) + "\n")
+            sys.stdout.write(encodable(text, sys.stdout.encoding) + "\n")
             sys.stdout.flush()
         except BrokenPipeError:
             _write_to_nobody()
@@ -97,7 +97,8 @@ class Output:
             return
 
 
-def _encodable(text: str, encoding: str) -> str:
+def encodable(text: str, encoding: str) -> str:
+    """The text with what the encoding lacks written as escapes."""
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 

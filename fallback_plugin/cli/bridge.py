@@ -25,6 +25,8 @@ def bridge_command() -> None:
     # Whatever prints must not print into the protocol.
     output = os.dup(sys.stdout.fileno())
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    # A full log is followed by a new file, which must be its owner's alone as well.
+    os.umask(0o077)
     _log_to_file()
     anyio.run(Bridge(_Pipes(sys.stdin.fileno(), output)).run)
     # A thread may still wait for the pipe.

@@ -107,12 +107,28 @@ def candidate_paths(directory: Path) -> tuple[Path, ...]:
     Args:
         directory: the project.
     """
-    places = [
-        directory / ".opencode",
-        platformdirs.user_config_path("fallback-plugin", appauthor=False),
-        Path("~/.config/opencode").expanduser(),
-    ]
-    return tuple(place / f"{FILE_STEM}{suffix}" for place in places for suffix in SUFFIXES)
+    return (*project_paths(directory), *user_paths())
+
+
+def project_paths(directory: Path) -> tuple[Path, ...]:
+    """Those of `candidate_paths` that lie in the project.
+
+    Args:
+        directory: the project.
+    """
+    return _files_in(directory / ".opencode")
+
+
+def user_paths() -> tuple[Path, ...]:
+    """Those of `candidate_paths` that hold for all of the user's projects."""
+    return (
+        *_files_in(platformdirs.user_config_path("fallback-plugin", appauthor=False)),
+        *_files_in(Path("~/.config/opencode").expanduser()),
+    )
+
+
+def _files_in(place: Path) -> tuple[Path, ...]:
+    return tuple(place / f"{FILE_STEM}{suffix}" for suffix in SUFFIXES)
 
 
 def parse(
