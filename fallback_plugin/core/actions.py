@@ -88,6 +88,7 @@ class NoticeType(StrEnum):
     EXHAUSTED = "exhausted"
     RECOVERED = "recovered"
     REFUSED = "refused"
+    SKIPPED = "skipped"
     STOPPED = "stopped"
 
 

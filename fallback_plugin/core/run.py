@@ -282,6 +282,7 @@ def complete(session: Session) -> Step:
         session_id=session.session_id,
         notice=NoticeType.RECOVERED,
         route=route,
+        toast=not turn.failures,
         detail="answered" if turn.failures else "is back",
     )
     return Step(session=done, actions=(answer, notice))

@@ -45,7 +45,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from fallback_plugin.core import activity, following, handover, hop, inspection, run, signals, verdict
+from fallback_plugin.core import activity, following, handover, hop, inspection, routing, run, signals, verdict
 from fallback_plugin.core.actions import InspectSession
 from fallback_plugin.core.events import (
     AbortReturned,
@@ -57,6 +57,7 @@ from fallback_plugin.core.events import (
     MessageUpdated,
     PartDeltaReceived,
     PartUpdated,
+    PromptRouted,
     SessionCompacted,
     SessionCreated,
     SessionDeleted,
@@ -65,6 +66,7 @@ from fallback_plugin.core.events import (
     SessionInspected,
     SessionStatusChanged,
     TimerElapsed,
+    ToolExecuted,
     TurnStopped,
     UserMessage,
 )
@@ -131,6 +133,12 @@ TRANSITIONS: Mapping[type, Mapping[Phase, Handler]] = {
     ),
     PartDeltaReceived: _row(
         ((*_AT_WORK, _ENDING), lambda session, event, now, rules: activity.on_delta(session, event, now)),
+    ),
+    ToolExecuted: _row(
+        (_AT_WORK, lambda session, event, now, rules: activity.on_tool_executed(session, now)),
+    ),
+    PromptRouted: _row(
+        (_EVERY_PHASE, lambda session, event, now, rules: routing.on_prompt_routed(session, event, now)),
     ),
     SessionErrored: _row(
         (_AT_WORK, signals.on_session_error),

@@ -23,6 +23,7 @@ from fallback_plugin.core.events import (
     PartDeltaReceived,
     PartType,
     PartUpdated,
+    PromptRouted,
     SessionCompacted,
     SessionCreated,
     SessionDeleted,
@@ -31,10 +32,11 @@ from fallback_plugin.core.events import (
     SessionInspected,
     SessionStatusChanged,
     TimerElapsed,
+    ToolExecuted,
     TurnStopped,
     UserMessage,
 )
-from fallback_plugin.core.failure import Facts
+from fallback_plugin.core.failure import Facts, Kind
 from fallback_plugin.core.policy import Policy, Rules
 from fallback_plugin.core.record import Phase, Session
 from fallback_plugin.core.session import TRANSITIONS, kind_of, step
@@ -145,6 +147,8 @@ EVENTS = {
     "session created": SessionCreated(session_id=SES, parent_id="ses_0"),
     "session deleted": SessionDeleted(session_id=SES),
     "session compacted": SessionCompacted(session_id=SES),
+    "tool executed": ToolExecuted(session_id=SES),
+    "prompt routed": PromptRouted(session_id=SES, wanted=PRIMARY, route=A, kind=Kind.QUOTA_EXHAUSTED),
     "turn stopped": TurnStopped(session_id=SES),
     "abort returned": abort_returned,
     "advance lost": advance_lost,
@@ -297,6 +301,28 @@ ROWS = {
         "following": "following",
         "exhausted": "exhausted",
         "stopped": "stopped",
+    },
+    "tool executed": {
+        "idle": ".",
+        "running": "running",
+        "settling": "running",
+        "inspecting": "inspecting",
+        "ending": ".",
+        "dispatching": ".",
+        "following": ".",
+        "exhausted": ".",
+        "stopped": ".",
+    },
+    "prompt routed": {
+        "idle": "idle skipped",
+        "running": "running skipped",
+        "settling": "settling skipped",
+        "inspecting": "inspecting skipped",
+        "ending": "ending skipped",
+        "dispatching": "dispatching skipped",
+        "following": "following skipped",
+        "exhausted": "exhausted skipped",
+        "stopped": "stopped skipped",
     },
     "turn stopped": {
         "idle": "stopped stopped",

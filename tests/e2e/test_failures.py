@@ -6,6 +6,8 @@ import pytest
 
 from fallback_plugin.testing.faults import FAILURES, Answer, Hang, Stall
 
+pytestmark = pytest.mark.parametrize("opencode", ["attach", "plugin"], indirect=True, scope="session")
+
 
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES.keys())
 async def test_the_first_fallback_answers(scene, provider, attach, failure):

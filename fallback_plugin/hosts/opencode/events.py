@@ -24,6 +24,7 @@ from fallback_plugin.core.events import (
     SessionErrored,
     SessionIdled,
     SessionStatusChanged,
+    ToolExecuted,
     UserMessage,
 )
 from fallback_plugin.core.failure import Facts
@@ -234,6 +235,10 @@ def _session_compacted(fields: Json, now_wall: float) -> Event:
     return SessionCompacted(session_id=_text(fields, "sessionID"))
 
 
+def _tool_executed(fields: Json, now_wall: float) -> Event:
+    return ToolExecuted(session_id=_text(fields, "sessionID"))
+
+
 def _session_created(fields: Json, now_wall: float) -> Event:
     info = _object(fields.get("info"))
     return SessionCreated(session_id=_text(info, "id"), parent_id=_maybe_text(info, "parentID"))
@@ -254,6 +259,8 @@ _PARSERS: Mapping[str, Callable[[Json, float], Event | None]] = {
     "session.compacted": _session_compacted,
     "session.created": _session_created,
     "session.deleted": _session_deleted,
+    # Not the host's own: the plugin inside it tells of the hook of that name.
+    "tool.executed": _tool_executed,
 }
 
 

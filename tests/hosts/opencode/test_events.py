@@ -23,6 +23,7 @@ from fallback_plugin.core.events import (
     SessionErrored,
     SessionIdled,
     SessionStatusChanged,
+    ToolExecuted,
     UserMessage,
 )
 from fallback_plugin.core.failure import Facts
@@ -227,6 +228,7 @@ PARSED = [
         SessionCreated(session_id=SES, parent_id="ses_0"),
     ),
     (event("session.deleted", info={"id": SES}), SessionDeleted(session_id=SES)),
+    (event("tool.executed", sessionID=SES, tool="bash", callID="c1"), ToolExecuted(session_id=SES)),
 ]
 
 
