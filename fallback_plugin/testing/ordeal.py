@@ -63,7 +63,8 @@ _AFTER_TOOL_CALL = (Stall(""), CutStream(), CutStream(reset=False), ErrorInStrea
 _AFTER_TOOL_CALL_SHARE = 0.25
 """How many failures come behind a tool call, where one is due."""
 _TOOLS = (0, 0, 0, 1, 1, 2)
-_TURN = re.compile(r"^turn (\d+):")
+# Other plugins put words of their own before the user's.
+_TURN = re.compile(r"^turn (\d+):", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +170,7 @@ class OrdealScript:
 
 def turn_of(text: str) -> int | None:
     """The turn that a user's message starts, None for any other text."""
-    found = _TURN.match(text)
+    found = _TURN.search(text)
     return int(found.group(1)) if found else None
 
 

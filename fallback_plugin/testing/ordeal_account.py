@@ -87,7 +87,9 @@ class Account:
             "turns": str(len(self.turns)),
             "answered": str(self.count(Outcome.ANSWERED)),
             "exhausted, said once": str(sum(_is_clean(turn) for turn in self.turns)),
-            "exhausted, not said once": str(self.count(Outcome.EXHAUSTED) - sum(_is_clean(turn) for turn in self.turns)),
+            "exhausted, not said once": str(
+                self.count(Outcome.EXHAUSTED) - sum(_is_clean(turn) for turn in self.turns)
+            ),
             "lost": str(len(self.lost)),
             "  error shown": str(self.count(Outcome.FAILED)),
             "  no answer, no word": str(self.count(Outcome.SILENT)),
@@ -123,6 +125,7 @@ def side_by_side(accounts: Mapping[str, Account]) -> str:
     widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
 
     return "\n".join(
-        row[0].ljust(widths[0]) + "".join(f"  {cell.rjust(width)}" for cell, width in zip(row[1:], widths[1:], strict=True))
+        row[0].ljust(widths[0])
+        + "".join(f"  {cell.rjust(width)}" for cell, width in zip(row[1:], widths[1:], strict=True))
         for row in rows
     )

@@ -15,10 +15,9 @@ from typing import Any
 
 import anyio
 
-from fallback_plugin.testing.faults import Step
 from fallback_plugin.testing.opencode_conversation import Conversation, SeenEvent
 from fallback_plugin.testing.opencode_scene import Scene
-from fallback_plugin.testing.ordeal import MODELS, TRACE, Ordeal, OrdealScript, turn_of
+from fallback_plugin.testing.ordeal import AGENT, MODELS, TRACE, Ordeal, OrdealScript, turn_of
 from fallback_plugin.testing.ordeal_account import Account, Outcome, TurnAccount
 
 _POLL_SECONDS = 0.01
@@ -26,8 +25,6 @@ _BREATH = 0.1
 """Seconds without an event between an answer and the next prompt."""
 _SECOND_WORD = 1.0
 """Seconds without an event in which an alarm could be repeated."""
-_LAST_HOPE = 4.0
-"""Seconds of an idle and silent host after which nobody carries the turn on."""
 _STOP_SECONDS = 5.0
 
 
@@ -36,14 +33,16 @@ class Trial:
     """One session's way through an ordeal.
 
     Attributes:
-        scene: the server, with the ordeal's agent.
+        scene: the server.
+        agent: who answers the prompts; its models are the ordeal's.
         project: the directory in which tools run.
         ordeal: what is to happen.
-        patience: seconds after which the user stops a turn.
+        patience: seconds after which the user gives a turn up, and stops it where the host is still at work.
         on_turn: called with each turn when it is over.
     """
 
     scene: Scene
+    agent: str = AGENT
     project: Path
     ordeal: Ordeal
     patience: float = 10.0
@@ -55,7 +54,7 @@ class Trial:
         for model in MODELS:
             self.scene.provider.script(model, script)
 
-        conversation = await self.scene.conversation()
+        conversation = await self.scene.conversation(agent=self.agent)
         turns: list[TurnAccount] = []
         for turn in self.ordeal.turns:
             ended = await self._play(conversation, turn, script)
@@ -72,22 +71,23 @@ class Trial:
             while not watch.is_over():  # noqa: ASYNC110 - another process's state
                 await anyio.sleep(_POLL_SECONDS)
 
-        seconds = (watch.last_event if not patience.cancelled_caught else time.monotonic()) - began
-        if patience.cancelled_caught and not watch.is_answered:
+        stuck = patience.cancelled_caught and not watch.is_answered and not watch.is_idle
+        seconds = (time.monotonic() if stuck else watch.last_event) - began
+        if stuck:
             await _stop(conversation, watch)
 
         fates = script.fates.get(turn, [])
-        outcome = Outcome.STUCK if patience.cancelled_caught else watch.outcome()
+        outcome = Outcome.STUCK if stuck else watch.outcome()
         if outcome is Outcome.FAILED and set(script.asked.get(turn, ())) == set(MODELS):
             outcome = Outcome.EXHAUSTED
 
         return TurnAccount(
             turn=turn,
-            outcome=Outcome.ANSWERED if watch.is_answered else outcome,
+            outcome=outcome,
             seconds=seconds,
             requests=len(fates),
             alarms=watch.alarms,
-            fates=[f"{model}: {_word(step)}" for model, step in zip(script.asked.get(turn, ()), fates, strict=True)],
+            fates=[f"{model}: {step!r}" for model, step in zip(script.asked.get(turn, ()), fates, strict=True)],
         )
 
     def _account(self, turns: Sequence[TurnAccount], messages: Sequence[Mapping[str, Any]]) -> Account:
@@ -131,7 +131,7 @@ class _Watch:
         self._idle = False
 
     def is_over(self) -> bool:
-        """Whether the turn has come to its end, or will never come to one by itself."""
+        """Whether the turn has come to its end, with an answer or an alarm."""
         self._follow()
         quiet = time.monotonic() - self.last_event
         if not self._idle:
@@ -140,7 +140,7 @@ class _Watch:
         if self.is_answered:
             return quiet >= _BREATH
 
-        return quiet >= (_SECOND_WORD if self.alarms else _LAST_HOPE)
+        return self.alarms > 0 and quiet >= _SECOND_WORD
 
     @property
     def is_idle(self) -> bool:
@@ -149,7 +149,10 @@ class _Watch:
         return self._idle
 
     def outcome(self) -> Outcome:
-        """How a turn ended that was not answered."""
+        """How a turn ended that nobody had to stop."""
+        if self.is_answered:
+            return Outcome.ANSWERED
+
         if self.alarms:
             return Outcome.EXHAUSTED
 
@@ -166,8 +169,9 @@ class _Watch:
                 self._note(event)
 
     def _note_toast(self, event: SeenEvent) -> None:
-        self.last_event = event.at
-        self.alarms += event.properties.get("variant") == "error"
+        if event.properties.get("variant") == "error":
+            self.last_event = event.at
+            self.alarms += 1
 
     def _note(self, event: SeenEvent) -> None:
         self.last_event = event.at
@@ -198,10 +202,6 @@ async def _stop(conversation: Conversation, watch: _Watch) -> None:
     with anyio.move_on_after(_STOP_SECONDS):
         while not watch.is_idle:  # noqa: ASYNC110 - another process's state
             await anyio.sleep(_POLL_SECONDS)
-
-
-def _word(step: Step) -> str:
-    return repr(step)
 
 
 def _text(parts: Sequence[Mapping[str, Any]]) -> str:

@@ -20,9 +20,7 @@ def failed(step):
 
 
 def request(*messages):
-    return ProviderRequest(
-        number=1, model="first", messages=messages, body={}, step=Answer(), arrived=time.monotonic()
-    )
+    return ProviderRequest(number=1, model="first", messages=messages, body={}, step=Answer(), arrived=time.monotonic())
 
 
 def user(text):
@@ -88,7 +86,10 @@ def test_a_request_belongs_to_the_turn_that_its_transcript_has_come_to():
     assert script.asked == {turn: ["first"] * 4}
 
 
-@pytest.mark.parametrize(("text", "turn"), [("turn 17: go on", 17), ("continue", None), ("", None), ("turn x:", None)])
+@pytest.mark.parametrize(
+    ("text", "turn"),
+    [("turn 17: go on", 17), ("a reminder\nturn 17: go on", 17), ("continue", None), ("", None), ("turn x:", None)],
+)
 def test_a_prompt_names_its_turn(text, turn):
     assert turn_of(text) == turn
 
