@@ -57,6 +57,18 @@ class DispatchTurn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DiscardMessages:
+    """Delete messages that would spoil the session's next turn, once its run is over; nothing comes back.
+
+    Attributes:
+        removals: the messages.
+    """
+
+    session_id: str
+    removals: tuple[Removal, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InspectSession:
     """Ask the host for status and history; comes back as `SessionInspected`."""
 
@@ -126,4 +138,4 @@ class Announce:
     detail: str = ""
 
 
-Action = AbortRun | DispatchTurn | InspectSession | SetTimer | ReportAnswer | Announce
+Action = AbortRun | DispatchTurn | DiscardMessages | InspectSession | SetTimer | ReportAnswer | Announce

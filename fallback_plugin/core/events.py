@@ -37,6 +37,7 @@ class UserMessage:
         agent: the agent that the prompt names.
         route: "provider/model" that the prompt names.
         carried: what a dispatch in place must repeat: system, tools, format, as the host spells them.
+        compaction: whether it is the host's own request for a summary; no words of the user are in it.
     """
 
     message_id: str
@@ -44,6 +45,7 @@ class UserMessage:
     agent: str | None = None
     route: str | None = None
     carried: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    compaction: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

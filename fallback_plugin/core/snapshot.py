@@ -47,6 +47,7 @@ def snapshot_session(session: Session) -> dict[str, Any]:
         "failed_message": hop.user_message_id,
         "partials": [_partial_to_json(partial) for partial in partials],
         "parent_id": session.parent_id,
+        "compacting": session.compacting,
     }
 
 
@@ -83,6 +84,7 @@ def restore_session(value: Json) -> Session:
         attempt=attempt,
         hop=Hop(plan=plan, failure=failure, ending=Ending.ENDED, user_message_id=value["failed_message"]),
         parent_id=value["parent_id"],
+        compacting=bool(value.get("compacting")),
     )
 
 
@@ -93,6 +95,7 @@ def _user_to_json(user: UserMessage) -> dict[str, Any]:
         "agent": user.agent,
         "route": user.route,
         "carried": dict(user.carried),
+        "compaction": user.compaction,
     }
 
 
@@ -120,6 +123,7 @@ def _partial_to_json(partial: Partial) -> dict[str, Any]:
         "has_text": partial.has_text,
         "has_finished_tool": partial.has_finished_tool,
         "tail_parts": list(partial.tail_parts),
+        "discarded": partial.discarded,
     }
 
 
@@ -129,4 +133,5 @@ def _partial_from_json(value: Json) -> Partial:
         has_text=bool(value["has_text"]),
         has_finished_tool=bool(value["has_finished_tool"]),
         tail_parts=tuple(value["tail_parts"]),
+        discarded=bool(value.get("discarded")),
     )

@@ -22,6 +22,7 @@ from fallback_plugin.core.actions import (
     AbortRun,
     Action,
     Announce,
+    DiscardMessages,
     DispatchTurn,
     InspectSession,
     NoticeType,
@@ -44,6 +45,7 @@ from fallback_plugin.core.events import (
 from fallback_plugin.core.policy import Rules
 from fallback_plugin.core.record import HOP_PHASES, RESTING_PHASES, Phase, Session, Step
 from fallback_plugin.core.routing import Prompt
+from fallback_plugin.core.verdict import policy_of
 from fallback_plugin.errors import FallbackPluginError
 from fallback_plugin.runtime.calls import HostCalls
 from fallback_plugin.runtime.claims import LEASE_SECONDS
@@ -296,6 +298,8 @@ class FallbackPlugin:
             self._start(lambda: self._abort(action))
         elif isinstance(action, DispatchTurn):
             self._start(lambda: self._dispatch(action))
+        elif isinstance(action, DiscardMessages):
+            self._start(lambda: self._calls.discard(action))
         else:
             self._start(lambda: self._inspect(action))
 
@@ -316,8 +320,9 @@ class FallbackPlugin:
             except Exception as error:  # noqa: BLE001 - who looks on must not end what he looks at
                 logger.warning("observer failed: %s", type(error).__name__)
 
-        turn = session.turn if (session := self.sessions.get(notice.session_id)) else None
-        policy = self._rules.policy(turn.user.agent if turn else None)
+        session = self.sessions.get(notice.session_id)
+        turn = session.turn if session else None
+        policy = policy_of(session, self._rules) if session else self._rules.default
         failure, route = notice.failure, notice.route
         if notice.notice in _TELLS_HEALTH and failure is not None and route is not None:
             cooldown = policy.cooldown_seconds

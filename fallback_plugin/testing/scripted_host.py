@@ -15,16 +15,17 @@ events are the test's to hand to the plugin.
 from __future__ import annotations
 
 from collections import defaultdict, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import anyio
 
-from fallback_plugin.core.actions import DispatchTurn
+from fallback_plugin.core.actions import DispatchTurn, Removal
 from fallback_plugin.core.events import DispatchReturned, SessionInspected
 from fallback_plugin.runtime.host import Toast
 
-CallName = Literal["abort", "dispatch", "inspect", "show"]
+CallName = Literal["abort", "dispatch", "discard", "inspect", "show"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +80,12 @@ class HostCall:
     """One call that the plugin made.
 
     Attributes:
-        name: abort, dispatch, inspect or show.
+        name: abort, dispatch, discard, inspect or show.
         at: the event loop's seconds when it was made.
         session_id: whom it was about; empty for show.
         turn: what was dispatched.
         toast: what was shown.
+        removals: what was discarded.
     """
 
     name: CallName
@@ -91,6 +93,7 @@ class HostCall:
     session_id: str = ""
     turn: DispatchTurn | None = None
     toast: Toast | None = None
+    removals: tuple[Removal, ...] = ()
 
 
 class ScriptedHost:
@@ -149,6 +152,12 @@ class ScriptedHost:
                 outcome, text = "accepted", ""
 
         return _returned(turn, outcome, text)
+
+    async def discard(self, session_id: str, removals: Sequence[Removal]) -> None:
+        """Record the call and do as the script says."""
+        call = HostCall(name="discard", at=anyio.current_time(), session_id=session_id, removals=tuple(removals))
+        self.calls.append(call)
+        await self._perform("discard")
 
     async def inspect(self, session_id: str) -> SessionInspected:
         """Record the call and do as the script says; the answer is the session's entry in `pictures`."""

@@ -7,6 +7,7 @@ where it matters makes the event malformed; everything else unknown is passed ov
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 from fallback_plugin.core.events import (
@@ -280,12 +281,19 @@ def parse_history(messages: object, now_wall: float) -> tuple[UserMessage | None
         return None, ()
 
     newest = max(users, key=lambda user: user.created_wall)
+    asks_for_summary = any(message is newest and _has_part(entry, "compaction") for message, entry in parsed)
     answers = tuple(
         _inspected(message, entry.get("parts"))
         for message, entry in parsed
         if isinstance(message, AssistantMessage) and message.parent_id == newest.message_id
     )
-    return newest, answers
+    return replace(newest, compaction=asks_for_summary), answers
+
+
+def _has_part(entry: Json, kind: str) -> bool:
+    parts = entry.get("parts")
+    listed = cast("list[object]", parts) if isinstance(parts, list) else []
+    return any(_maybe_object(part).get("type") == kind for part in listed)
 
 
 def _inspected(message: AssistantMessage, parts: object) -> InspectedMessage:
