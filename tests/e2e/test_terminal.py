@@ -6,15 +6,14 @@ FALLBACK_PLUGIN_RECORDING names a file for the recording that README shows (`mak
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
 import fallback_plugin
-from fallback_plugin.hosts.opencode.installation import PLUGIN_NAME, plugin_text
 from fallback_plugin.testing.faults import Answer, SlowAnswer, rate_limited
 from fallback_plugin.testing.opencode import OpenCodeAgent, opencode_config
+from fallback_plugin.testing.opencode_plugged import plugin_files
 from fallback_plugin.testing.opencode_terminal import OpenCodeTerminal
 from fallback_plugin.testing.opencode_workspace import Workspace
 
@@ -45,9 +44,8 @@ def workspace_of(provider):
 @pytest.fixture
 def plugin():
     """What a workspace needs to have the plugin loaded."""
-    text = plugin_text([sys.executable, "-m", "fallback_plugin", "bridge"])
     under_test = {"PYTHONPATH": str(Path(fallback_plugin.__file__).parent.parent)}
-    return {"files": {f".opencode/plugin/{PLUGIN_NAME}": text}, "environment": under_test}
+    return {"files": plugin_files(), "environment": under_test}
 
 
 def keep(recording):
@@ -86,6 +84,7 @@ async def test_the_fallback_answers_and_a_toast_says_so(terminal_of, workspace_o
             await terminal.wait_for("fake/primary → fake/second (rate limit)", timeout=TURN)
             await terminal.wait_for("Done: it is order_total() now, in three files.", timeout=TURN)
             await terminal.wait_for("Coder · second · ", timeout=TURN)
+            await terminal.wait_until_gone("esc interrupt", timeout=TURN)
             keep(terminal.recording.since(begin))
 
             assert "Rate limit reached" not in terminal.text
