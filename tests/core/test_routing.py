@@ -132,6 +132,10 @@ def is_picked(asked, session, policy, usual):
     return asked.named and asked.message_id is None and asked.route not in (policy.primary, usual, original)
 
 
+def is_resumption(asked, session):
+    return asked.message_id is not None and (session is None or session.turn or session.parent_id is None)
+
+
 @given(sessions, prompts, policies, standings, st.none() | routes)
 def test_a_prompt_is_sent_past_a_route_that_is_out_to_one_that_is_not(session, asked, policy, standing, usual):
     chosen = choose_route(session, asked, policy, standing.__getitem__, usual=usual)
@@ -141,9 +145,7 @@ def test_a_prompt_is_sent_past_a_route_that_is_out_to_one_that_is_not(session, a
     assert chosen.route in (asked.route, original, *policy.chain)
     if is_picked(asked, session, policy, usual) and chosen.wanted == asked.route:
         assert chosen.route == asked.route
-    elif not policy.enabled or not policy.chain:
-        assert chosen == choice(asked.route)
-    elif asked.message_id is not None and (session is None or session.turn or session.parent_id is None):
+    elif not policy.enabled or not policy.chain or is_resumption(asked, session):
         assert chosen == choice(asked.route)
     else:
         best = min(map(list(Standing).index, (standing[route] for route in (chosen.wanted, *policy.chain))))
