@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
+from datetime import datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 import anyio
 from anyio import to_thread
 
-from fallback_plugin.hosts.opencode.bridge import Bridge
+from fallback_plugin.hosts.opencode.bridge import LOG_NAME, Bridge
 from fallback_plugin.stores.url import state_directory
 
-LOG_NAME = "bridge.log"
 LOG_BYTES = 1024 * 1024
 _READ_BYTES = 256 * 1024
 
@@ -65,7 +66,21 @@ def _log_to_file() -> None:
     except OSError:
         return
 
-    handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(message)s"))
+    handler.setFormatter(_JsonLines())
     logger = logging.getLogger("fallback_plugin")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+
+
+class _JsonLines(logging.Formatter):
+    """One object a line, for people with a pager and for programs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
+        line: dict[str, object] = {"at": at, "pid": record.process, "level": record.levelname.lower()}
+        line["text"] = record.getMessage()
+        line |= getattr(record, "fields", {})
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+
+        return json.dumps(line)

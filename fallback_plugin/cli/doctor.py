@@ -41,6 +41,7 @@ LOG_LINES, LOG_BYTES = 5, 64 * 1024
 LOG_AGE = timedelta(days=1)
 """Older warnings are of no interest: what caused them shows in the other checks, or is gone."""
 _KIND = "doctor"
+_BAD_LEVELS = ("warning", "error", "critical")
 
 
 def doctor_command(
@@ -206,8 +207,8 @@ def _check_log(path: Path) -> list[Finding]:
         text = f"{path} can't be read: {error.strerror}"
         return [Finding(check="log", grade=Grade.WARN, text=text, remedy="check its owner and mode")]
 
-    since = f"{datetime.now().astimezone() - LOG_AGE:%Y-%m-%d %H:%M:%S}"
-    bad = [line for line in lines if line[:19] >= since and _is_warning(line)]
+    since = datetime.now().astimezone() - LOG_AGE
+    bad = [said for line in lines if (said := _warning_in(line, since))]
     findings = _check_mode("log", path)
     if bad:
         text = "\n".join([f"{len(bad)} warnings of the last day in {path}", *bad[-LOG_LINES:]])
@@ -216,7 +217,13 @@ def _check_log(path: Path) -> list[Finding]:
     return findings
 
 
-def _is_warning(line: str) -> bool:
-    """Whether a line of the bridge says so: date, time, process, level, text."""
-    words = line.split(" ", 4)
-    return len(words) > 3 and words[3] in ("WARNING", "ERROR", "CRITICAL")
+def _warning_in(line: str, since: datetime) -> str | None:
+    """Time and text of a line of the bridge that is a warning or worse, and not older than `since`."""
+    try:
+        record = json.loads(line)
+        at = datetime.fromisoformat(record["at"])
+        is_wanted = record["level"] in _BAD_LEVELS and at >= since
+        return f"{at:%Y-%m-%d %H:%M:%S}  {record['text']}" if is_wanted else None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        # The first line read is half a line.
+        return None

@@ -8,6 +8,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
+from fallback_plugin.core.events import Event
 from fallback_plugin.core.failure import Failure
 
 
@@ -57,6 +58,18 @@ class DispatchTurn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DiscardMessages:
+    """Delete messages that would spoil the session's next turn, once its run is over; nothing comes back.
+
+    Attributes:
+        removals: the messages.
+    """
+
+    session_id: str
+    removals: tuple[Removal, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InspectSession:
     """Ask the host for status and history; comes back as `SessionInspected`."""
 
@@ -78,6 +91,35 @@ class ReportAnswer:
 
     session_id: str
     route: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpliceResult:
+    """Put a subagent's answer in the place of its tool call's result; comes back as `ResultSpliced`.
+
+    Attributes:
+        session_id: the session that called the tool.
+        child_id: the subagent's session.
+        part_id: the tool part, where it is known.
+        reason: what the tool's error says instead, where there is no answer to be had.
+    """
+
+    session_id: str
+    child_id: str
+    part_id: str | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tell:
+    """Hand an event to another session of the same family."""
+
+    event: Event
+
+    @property
+    def session_id(self) -> str:
+        """Whom it is for."""
+        return self.event.session_id
 
 
 class NoticeType(StrEnum):
@@ -126,4 +168,14 @@ class Announce:
     detail: str = ""
 
 
-Action = AbortRun | DispatchTurn | InspectSession | SetTimer | ReportAnswer | Announce
+Action = (
+    AbortRun
+    | DispatchTurn
+    | DiscardMessages
+    | InspectSession
+    | SpliceResult
+    | SetTimer
+    | ReportAnswer
+    | Announce
+    | Tell
+)

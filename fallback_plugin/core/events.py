@@ -13,6 +13,14 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from fallback_plugin.core.failure import Facts, Kind
+from fallback_plugin.core.family_events import (
+    ChildEnded,
+    ChildFailed,
+    ParentKnown,
+    ParentSettled,
+    ParentStopped,
+    ResultSpliced,
+)
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -37,6 +45,7 @@ class UserMessage:
         agent: the agent that the prompt names.
         route: "provider/model" that the prompt names.
         carried: what a dispatch in place must repeat: system, tools, format, as the host spells them.
+        compaction: whether it is the host's own request for a summary; no words of the user are in it.
     """
 
     message_id: str
@@ -44,6 +53,7 @@ class UserMessage:
     agent: str | None = None
     route: str | None = None
     carried: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    compaction: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +96,7 @@ class PartUpdated:
     Attributes:
         has_content: whether a text or reasoning part holds anything yet.
         tool_status: pending, running, completed or error, for a tool.
+        child_id: the session that a task tool has started for its subagent.
     """
 
     session_id: str
@@ -94,6 +105,7 @@ class PartUpdated:
     part_type: PartType
     has_content: bool = False
     tool_status: Literal["pending", "running", "completed", "error"] | None = None
+    child_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,13 +256,18 @@ class TimerElapsed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InspectedMessage:
-    """An assistant's message of the turn with a summary of its parts."""
+    """An assistant's message of the turn with a summary of its parts.
+
+    Attributes:
+        children: subagents at work: their sessions, with the tool parts that wait for them.
+    """
 
     message: AssistantMessage
     has_text: bool = False
     has_finished_tool: bool = False
     running_tools: frozenset[str] = frozenset()
     tail_parts: tuple[str, ...] = ()
+    children: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,6 +279,7 @@ class SessionInspected:
         status: the host's status now.
         user: the newest user message.
         assistants: the assistant messages that answer it, oldest first.
+        parent_id: the session whose subagent it is.
     """
 
     session_id: str
@@ -269,6 +287,7 @@ class SessionInspected:
     status: SessionStatusChanged | None = None
     user: UserMessage | None = None
     assistants: tuple[InspectedMessage, ...] = ()
+    parent_id: str | None = None
 
 
 Event = (
@@ -290,4 +309,10 @@ Event = (
     | DispatchReturned
     | TimerElapsed
     | SessionInspected
+    | ParentKnown
+    | ChildFailed
+    | ChildEnded
+    | ParentSettled
+    | ParentStopped
+    | ResultSpliced
 )

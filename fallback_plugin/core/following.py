@@ -33,7 +33,7 @@ def on_advance_lost(session: Session, now: float) -> Step:
 def on_message_while_following(session: Session, message: AssistantMessage, now: float, rules: Rules) -> Step:
     """The winner's model, or a newer prompt's, has begun."""
     turn, hop = session.turn, session.hop
-    if turn is None or hop is None or message.compaction or message.message_id in turn.retired:
+    if turn is None or hop is None or message.message_id in turn.retired:
         return stay(session)
 
     if session.queued is not None and message.parent_id == session.queued.message_id:
@@ -48,7 +48,10 @@ def on_message_while_following(session: Session, message: AssistantMessage, now:
 
 
 def on_following_timer(session: Session, now: float) -> Step:
-    """Nothing was seen of the winner: ask the host."""
+    """Nothing was seen of the winner: ask the host. A halted turn shows nothing: its claim is made again."""
+    if session.hop is not None and session.hop.resumes:
+        return arm_step(replace(session, phase=Phase.WAITING), now + FOLLOW_PATIENCE)
+
     return arm_step(session, now + FOLLOW_PATIENCE, InspectSession(session_id=session.session_id))
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from fallback_plugin.core import compaction
 from fallback_plugin.core.actions import AbortRun, Action, Announce, DispatchTurn, NoticeType, Removal
 from fallback_plugin.core.failure import Failure, Kind
 from fallback_plugin.core.record import Attempt, Ending, Phase, Session, Step, arm, arm_step, stay
@@ -25,6 +26,8 @@ ABORT_TRIES = 3
 DISPATCH_TRIES = 3
 ABORT_PATIENCE = 2.5
 """Seconds for an abort to return; the host takes 60-115 ms (opencode-host.md)."""
+PARENT_PATIENCE = 4.0
+"""Seconds for the parent of a subagent to settle: three aborts that get no answer are longer, one is not."""
 ABORT_PAUSE = 0.3
 """Seconds before a failed abort is tried again."""
 IDLE_PATIENCE = 0.3
@@ -97,7 +100,17 @@ def on_ending_timer(session: Session, now: float) -> Step:
     if unended and session.abort_tries < ABORT_TRIES:
         return abort(session, now)
 
-    return proceed(session, now)
+    return on_parent_settled(session, now) if hop.parked else proceed(session, now)
+
+
+def on_parent_settled(session: Session, now: float) -> Step:
+    """The parent no longer holds this subagent's session, or does not answer."""
+    hop = session.hop
+    if hop is None or not hop.parent_awaited:
+        return stay(session)
+
+    free = replace(session, hop=replace(hop, parent_awaited=False, parked=False))
+    return proceed(free, now) if hop.parked else stay(free)
 
 
 def proceed(session: Session, now: float, *before: Action) -> Step:
@@ -105,6 +118,10 @@ def proceed(session: Session, now: float, *before: Action) -> Step:
     hop = session.hop
     if hop is None:
         return stay(session)
+
+    if hop.parent_awaited:
+        parked = replace(session, hop=replace(hop, parked=True))
+        return Step(session=session, actions=before) if hop.parked else arm_step(parked, now + PARENT_PATIENCE, *before)
 
     ended = replace(session, hop=replace(hop, ending=Ending.ENDED))
     if now < hop.not_before:
@@ -134,6 +151,7 @@ def dispatch(session: Session, now: float, *before: Action) -> Step:
     The host answers only the newest message of a session, with all earlier ones in view; a prompt that the
     user sent meanwhile is therefore what is resumed.
     """
+    session = compaction.give_way(session)
     hop, turn = session.hop, session.turn
     if hop is None or turn is None:
         return stay(session)
@@ -170,7 +188,7 @@ def _removals(attempt: Attempt | None, failure: Failure) -> tuple[Removal, ...]:
     for partial in attempt.partials:
         if partial.has_finished_tool:
             removals += [Removal(message_id=partial.message_id, part_id=part) for part in partial.tail_parts]
-        elif partial.has_text or failure.kind is Kind.EMPTY:
+        elif partial.discarded or partial.has_text or failure.kind is Kind.EMPTY:
             removals.append(Removal(message_id=partial.message_id))
 
     return tuple(removals)
@@ -186,7 +204,7 @@ def confirm(session: Session, attempt: Attempt) -> tuple[Session, tuple[Action, 
         attempt=attempt,
         state=replace(state, pending_fallback_model=None) if state else None,
     )
-    if hop is None:
+    if hop is None or hop.resumes:
         return running, ()
 
     notice = Announce(

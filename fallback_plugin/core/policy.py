@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -109,9 +109,23 @@ class Rules:
     agents: Mapping[str, Policy] = field(default_factory=lambda: MappingProxyType({}))
     outages: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
 
-    def policy(self, agent: str | None) -> Policy:
-        """The policy of `agent`; names are compared as written, then without case (K31)."""
-        if agent is None:
-            return self.default
+    def policy(self, agent: str | None, lineage: tuple[str, ...] = ()) -> Policy:
+        """The policy of `agent`; names are compared as written, then without case (K31).
 
-        return self.agents.get(agent) or self.agents.get(agent.lower(), self.default)
+        Args:
+            agent: the agent's name.
+            lineage: for a subagent, whose chain it inherits if it has none of its own: nearest first (X15).
+        """
+        own = self._named(agent)
+        if own is not None and own.chain:
+            return own
+
+        for ancestor in lineage:
+            named = self._named(ancestor)
+            if named is not None and named.chain:
+                return replace(own or self.default, chain=named.chain)
+
+        return own or self.default
+
+    def _named(self, agent: str | None) -> Policy | None:
+        return None if agent is None else self.agents.get(agent) or self.agents.get(agent.lower())

@@ -24,6 +24,7 @@ class Phase(StrEnum):
     ENDING = "ending"
     DISPATCHING = "dispatching"
     FOLLOWING = "following"
+    WAITING = "waiting"
     EXHAUSTED = "exhausted"
     STOPPED = "stopped"
 
@@ -41,7 +42,7 @@ class Ending(StrEnum):
     """It is over."""
 
 
-HOP_PHASES = frozenset({Phase.ENDING, Phase.DISPATCHING})
+HOP_PHASES = frozenset({Phase.ENDING, Phase.DISPATCHING, Phase.WAITING})
 """The phases in which the session's advance is claimed: its retry is in flight."""
 
 RESTING_PHASES = frozenset({Phase.IDLE, Phase.EXHAUSTED, Phase.STOPPED})
@@ -60,12 +61,14 @@ class Partial:
         has_text: whether it holds text or reasoning.
         has_finished_tool: whether a tool's result in it must be kept.
         tail_parts: text and reasoning parts behind the last finished tool.
+        discarded: whether the message must go whole, whatever it holds.
     """
 
     message_id: str
     has_text: bool = False
     has_finished_tool: bool = False
     tail_parts: tuple[str, ...] = ()
+    discarded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +137,11 @@ class Hop:
         unavailable: nobody answered the last dispatch, and it is to be made again.
         user_message_id: the message that the failed run answers.
         dropped_parts: part types that a replay had to leave out.
+        resumes: the turn goes on with its own model, after waiting for its subagents.
+        parent_awaited: the session's parent has not yet said that it no longer holds this one.
+        parked: the failed run is over, and only the parent is awaited.
+        closed: the message of the run that is being halted shows its end.
+        settled_at: when that run was over, and the parent's.
     """
 
     plan: FallbackPlan
@@ -147,6 +155,41 @@ class Hop:
     unavailable: bool = False
     user_message_id: str = ""
     dropped_parts: tuple[str, ...] = ()
+    resumes: bool = False
+    parent_awaited: bool = False
+    parked: bool = False
+    closed: bool = False
+    settled_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subagent:
+    """A session that a tool of this one has started and waits for. The theory is in `core.subagents`.
+
+    Attributes:
+        child_id: the subagent's session.
+        part_id: the tool part; None where only the child has told of itself.
+        failed: the child is carried on, so that the host ends the tool with a wrong result.
+        released: the child was told that this session no longer holds it.
+        ended: the child is at rest.
+        reason: why it has no answer.
+        asks: how often its answer was to be put into the history.
+        spliced: its answer is there.
+    """
+
+    child_id: str
+    part_id: str | None = None
+    failed: bool = False
+    released: bool = False
+    ended: bool = False
+    reason: str = ""
+    asks: int = 0
+    spliced: bool = False
+
+    @property
+    def pending(self) -> bool:
+        """Whether its tool call has a wrong result."""
+        return self.failed and not self.spliced
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +213,10 @@ class Session:
         aborted_at: when our last abort was sent (taken before the call).
         hopped_at: when the last hop was dispatched.
         past_turns: user messages answered before; a late signal of theirs opens no turn.
-        compacting: the host writes a summary of its own.
+        compacting: what is under way is the host's summary of the session (`core.compaction`).
+        parent_id: the session whose subagent this one is.
+        lineage: the agents of its ancestors, nearest first.
+        subagents: the sessions that tools of the turn have started.
     """
 
     session_id: str
@@ -189,6 +235,8 @@ class Session:
     parent_id: str | None = None
     past_turns: tuple[str, ...] = ()
     compacting: bool = False
+    lineage: tuple[str, ...] = ()
+    subagents: tuple[Subagent, ...] = ()
 
     @property
     def generation(self) -> int:

@@ -5,7 +5,7 @@ Theory of operation
 
 One `Session` record per host session holds all that is known of it. `step(session, event, now, rules)` returns
 the next record and what to do. It is pure: no I/O, no clock, no chance; the runtime carries the actions out,
-and their results come back as events. A record is in one of nine phases:
+and their results come back as events. A record is in one of ten phases:
 
     IDLE         no turn is under way, as far as the host has said
     RUNNING      the host works on a turn; one attempt is at work, or about to be
@@ -14,6 +14,7 @@ and their results come back as events. A record is in one of nine phases:
     ENDING       a hop is claimed; the failed run is being ended, or dies by itself
     DISPATCHING  the turn was sent to its next model, which has not been seen to answer
     FOLLOWING    another process on this host carries the turn on; it is only watched
+    WAITING      the turn is halted until its subagents have an answer (`core.subagents`)
     EXHAUSTED    every model has failed; said once; the host is kept from asking on
     STOPPED      the user stopped the turn
 
@@ -35,6 +36,8 @@ Four rules keep it right:
 4. *Every wait has an end.* A session has one timer; setting it voids the one before. Whatever event is lost, the
    timer leads on, by asking the host where it would have to guess.
 
+The host's own summary of a session is a turn like any other, with the exceptions of `core.compaction`.
+
 `TRANSITIONS` is the machine: for each kind of event, what each phase does. A cell that is missing ignores the
 event and leaves the record as it is.
 """
@@ -45,7 +48,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from fallback_plugin.core import activity, following, handover, hop, inspection, routing, run, signals, verdict
+from fallback_plugin.core import (
+    activity,
+    compaction,
+    family,
+    following,
+    handover,
+    hop,
+    inspection,
+    routing,
+    run,
+    signals,
+    subagents,
+    verdict,
+    waiting,
+)
 from fallback_plugin.core.actions import InspectSession
 from fallback_plugin.core.events import (
     AbortReturned,
@@ -56,6 +73,7 @@ from fallback_plugin.core.events import (
     MessageRemoved,
     MessageUpdated,
     PartDeltaReceived,
+    PartType,
     PartUpdated,
     PromptRouted,
     SessionCompacted,
@@ -70,6 +88,14 @@ from fallback_plugin.core.events import (
     TurnStopped,
     UserMessage,
 )
+from fallback_plugin.core.family_events import (
+    ChildEnded,
+    ChildFailed,
+    ParentKnown,
+    ParentSettled,
+    ParentStopped,
+    ResultSpliced,
+)
 from fallback_plugin.core.policy import Rules
 from fallback_plugin.core.record import HOP_PHASES, Phase, Session, Step, arm_step, stay
 
@@ -77,7 +103,7 @@ Handler = Callable[[Session, Any, float, Rules], Step]
 
 _IDLE, _RUNNING, _SETTLING, _INSPECTING = Phase.IDLE, Phase.RUNNING, Phase.SETTLING, Phase.INSPECTING
 _ENDING, _DISPATCHING, _FOLLOWING = Phase.ENDING, Phase.DISPATCHING, Phase.FOLLOWING
-_EXHAUSTED, _STOPPED = Phase.EXHAUSTED, Phase.STOPPED
+_WAITING, _EXHAUSTED, _STOPPED = Phase.WAITING, Phase.EXHAUSTED, Phase.STOPPED
 
 
 def _with_message(handle: Handler) -> Handler:
@@ -97,12 +123,15 @@ def _created(session: Session, event: SessionCreated, now: float, rules: Rules) 
     return stay(replace(session, parent_id=event.parent_id or session.parent_id))
 
 
-def _compacted(session: Session, event: SessionCompacted, now: float, rules: Rules) -> Step:
-    return signals.on_session_compacted(session)
-
-
 def _deleted(session: Session, event: SessionDeleted, now: float, rules: Rules) -> Step:
     return Step(session=None)
+
+
+def _part(session: Session, event: PartUpdated, now: float, rules: Rules) -> Step:
+    if event.part_type is PartType.COMPACTION:
+        return compaction.on_request(session, event)
+
+    return activity.on_part(session, event, now) if session.phase in (*_AT_WORK, _ENDING, _WAITING) else stay(session)
 
 
 _EVERY_PHASE = tuple(Phase)
@@ -118,7 +147,7 @@ TRANSITIONS: Mapping[type, Mapping[Phase, Handler]] = {
     UserMessage: _row(
         ((*_OPEN, _EXHAUSTED, _STOPPED), _with_message(run.on_user_message)),
         (
-            (_ENDING, _DISPATCHING, _FOLLOWING),
+            (_ENDING, _DISPATCHING, _FOLLOWING, _WAITING),
             _user_in_hop,
         ),
     ),
@@ -127,10 +156,9 @@ TRANSITIONS: Mapping[type, Mapping[Phase, Handler]] = {
         ((_ENDING,), _with_message(handover.on_message_in_ending)),
         ((_DISPATCHING,), _with_message(handover.on_message_in_dispatch)),
         ((_FOLLOWING,), _with_message(following.on_message_while_following)),
+        ((_WAITING,), _with_message(waiting.on_message_while_waiting)),
     ),
-    PartUpdated: _row(
-        ((*_AT_WORK, _ENDING), lambda session, event, now, rules: activity.on_part(session, event, now)),
-    ),
+    PartUpdated: _row((_EVERY_PHASE, _part)),
     PartDeltaReceived: _row(
         ((*_AT_WORK, _ENDING), lambda session, event, now, rules: activity.on_delta(session, event, now)),
     ),
@@ -154,13 +182,15 @@ TRANSITIONS: Mapping[type, Mapping[Phase, Handler]] = {
     SessionIdled: _row(
         ((_RUNNING,), lambda session, event, now, rules: signals.on_session_idle(session, now)),
         ((_ENDING,), lambda session, event, now, rules: hop.on_idled_in_hop(session, now)),
+        ((_WAITING,), lambda session, event, now, rules: waiting.on_idled_while_waiting(session, now)),
     ),
     MessageRemoved: _row(
         (_EVERY_PHASE, lambda session, event, now, rules: signals.on_message_removed(session, event, now)),
     ),
     SessionCreated: _row((_EVERY_PHASE, _created)),
     SessionDeleted: _row((_EVERY_PHASE, _deleted)),
-    SessionCompacted: _row((_EVERY_PHASE, _compacted)),
+    # The summary's own message says more, and says it first.
+    SessionCompacted: _row(),
     TurnStopped: _row(
         (_EVERY_PHASE, lambda session, event, now, rules: signals.on_turn_stopped(session, now)),
     ),
@@ -169,10 +199,14 @@ TRANSITIONS: Mapping[type, Mapping[Phase, Handler]] = {
             (_ENDING, _EXHAUSTED),
             lambda session, event, now, rules: hop.on_abort_returned(session, event.succeeded, now),
         ),
+        (
+            (_WAITING,),
+            lambda session, event, now, rules: waiting.on_abort_returned_while_waiting(session, event.succeeded, now),
+        ),
     ),
     AdvanceLost: _row(
         (
-            (_ENDING, _DISPATCHING),
+            (_ENDING, _DISPATCHING, _WAITING),
             lambda session, event, now, rules: following.on_advance_lost(session, now),
         ),
     ),
@@ -184,6 +218,7 @@ TRANSITIONS: Mapping[type, Mapping[Phase, Handler]] = {
         ((_ENDING,), lambda session, event, now, rules: hop.on_ending_timer(session, now)),
         ((_DISPATCHING,), lambda session, event, now, rules: inspection.on_dispatch_timer(session, now, rules)),
         ((_FOLLOWING,), lambda session, event, now, rules: following.on_following_timer(session, now)),
+        ((_WAITING,), lambda session, event, now, rules: waiting.on_waiting_timer(session, now)),
         ((_EXHAUSTED,), lambda session, event, now, rules: verdict.on_exhausted_retry(session, now)),
     ),
     SessionInspected: _row(
@@ -192,6 +227,15 @@ TRANSITIONS: Mapping[type, Mapping[Phase, Handler]] = {
         ((_FOLLOWING,), following.on_inspected_while_following),
         ((_EXHAUSTED, _STOPPED), inspection.on_inspected_at_rest),
     ),
+    ParentKnown: _row((_EVERY_PHASE, family.on_parent_known)),
+    ParentSettled: _row(
+        ((_ENDING,), lambda session, event, now, rules: hop.on_parent_settled(session, now)),
+        ((_WAITING,), lambda session, event, now, rules: waiting.on_parent_settled_while_waiting(session, now)),
+    ),
+    ParentStopped: _row((_EVERY_PHASE, lambda session, event, now, rules: family.on_parent_stopped(session, now))),
+    ChildFailed: _row((_EVERY_PHASE, subagents.on_child_failed)),
+    ChildEnded: _row((_EVERY_PHASE, subagents.on_child_ended)),
+    ResultSpliced: _row((_EVERY_PHASE, subagents.on_result_spliced)),
 }
 
 
@@ -219,7 +263,13 @@ def step(session: Session, event: Event, now: float, rules: Rules) -> Step:
         return stay(session)
 
     handler = TRANSITIONS[kind_of(event)].get(session.phase)
-    return handler(session, event, now, rules) if handler else stay(session)
+    if handler is None:
+        return stay(session)
+
+    if isinstance(event, PartDeltaReceived):
+        return handler(session, event, now, rules)
+
+    return family.review(session, event, handler(family.recall(session, event), event, now, rules), now)
 
 
 def attach(session: Session, now: float) -> Step:

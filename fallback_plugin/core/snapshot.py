@@ -12,7 +12,7 @@ from typing import Any
 from fallback_plugin.core.actions import RouteFailure
 from fallback_plugin.core.events import UserMessage
 from fallback_plugin.core.failure import Failure, Kind, Scope
-from fallback_plugin.core.record import Attempt, Ending, Hop, Partial, Phase, Session, Turn
+from fallback_plugin.core.record import Attempt, Ending, Hop, Partial, Phase, Session, Subagent, Turn
 from fallback_plugin.core.state import FallbackPlan, restore_state, snapshot_state
 
 Json = Mapping[str, Any]
@@ -47,6 +47,11 @@ def snapshot_session(session: Session) -> dict[str, Any]:
         "failed_message": hop.user_message_id,
         "partials": [_partial_to_json(partial) for partial in partials],
         "parent_id": session.parent_id,
+        "compacting": session.compacting,
+        "lineage": list(session.lineage),
+        "waiting": session.phase is Phase.WAITING,
+        "resumes": hop.resumes,
+        "subagents": [_subagent_to_json(known) for known in session.subagents if known.pending],
     }
 
 
@@ -75,14 +80,26 @@ def restore_session(value: Json) -> Session:
         last_activity_at=0.0,
         partials=tuple(_partial_from_json(partial) for partial in value["partials"]),
     )
+    waiting = bool(value.get("waiting"))
+    hop = Hop(
+        plan=plan,
+        failure=failure,
+        # Whether the abort that halts it was sent is not known.
+        ending=Ending.ABORT if waiting else Ending.ENDED,
+        user_message_id=value["failed_message"],
+        resumes=bool(value.get("resumes")),
+    )
     return Session(
         session_id=value["session_id"],
-        phase=Phase.DISPATCHING,
+        phase=Phase.WAITING if waiting else Phase.DISPATCHING,
         state=state,
         turn=turn,
         attempt=attempt,
-        hop=Hop(plan=plan, failure=failure, ending=Ending.ENDED, user_message_id=value["failed_message"]),
+        hop=hop,
         parent_id=value["parent_id"],
+        compacting=bool(value.get("compacting")),
+        lineage=tuple(value.get("lineage", ())),
+        subagents=tuple(_subagent_from_json(known) for known in value.get("subagents", ())),
     )
 
 
@@ -93,7 +110,16 @@ def _user_to_json(user: UserMessage) -> dict[str, Any]:
         "agent": user.agent,
         "route": user.route,
         "carried": dict(user.carried),
+        "compaction": user.compaction,
     }
+
+
+def _subagent_to_json(subagent: Subagent) -> dict[str, Any]:
+    return {"child_id": subagent.child_id, "part_id": subagent.part_id}
+
+
+def _subagent_from_json(value: Json) -> Subagent:
+    return Subagent(child_id=str(value["child_id"]), part_id=value["part_id"], failed=True)
 
 
 def _failure_to_json(failure: Failure) -> dict[str, Any]:
@@ -120,6 +146,7 @@ def _partial_to_json(partial: Partial) -> dict[str, Any]:
         "has_text": partial.has_text,
         "has_finished_tool": partial.has_finished_tool,
         "tail_parts": list(partial.tail_parts),
+        "discarded": partial.discarded,
     }
 
 
@@ -129,4 +156,5 @@ def _partial_from_json(value: Json) -> Partial:
         has_text=bool(value["has_text"]),
         has_finished_tool=bool(value["has_finished_tool"]),
         tail_parts=tuple(value["tail_parts"]),
+        discarded=bool(value.get("discarded")),
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
-from fallback_plugin.core.actions import AbortRun, DispatchTurn, InspectSession
+from fallback_plugin.core.actions import AbortRun, DiscardMessages, DispatchTurn, InspectSession, SpliceResult
 from fallback_plugin.core.events import AbortReturned, DispatchReturned, SessionInspected
+from fallback_plugin.core.family_events import ResultSpliced
 from fallback_plugin.runtime.failpoints import reach
 from fallback_plugin.runtime.host import Host, Toast
 
@@ -48,6 +49,10 @@ class HostCalls:
             reason="the host did not answer the dispatch",
         )
 
+    async def discard(self, action: DiscardMessages) -> None:
+        """Delete what would spoil the session's next turn, if the host can."""
+        await _guarded("discard", self._host.discard, action.session_id, action.removals)
+
     async def inspect(self, action: InspectSession) -> SessionInspected | None:
         """Ask for the session's history; None if the host did not tell."""
         found: list[SessionInspected] = []
@@ -56,6 +61,18 @@ class HostCalls:
             found.append(await self._host.inspect(session_id))
 
         return found[0] if await _guarded("inspect", ask, action.session_id) else None
+
+    async def splice(self, action: SpliceResult) -> ResultSpliced:
+        """Put a subagent's answer into the history of the session that waits for it."""
+        answers: list[ResultSpliced] = []
+
+        async def put(action: SpliceResult) -> None:
+            answers.append(await self._host.splice(action))
+
+        if await _guarded("splice", put, action):
+            return answers[0]
+
+        return ResultSpliced(session_id=action.session_id, child_id=action.child_id, outcome="unavailable")
 
     async def show(self, toast: Toast) -> None:
         """Show a toast, if the host can."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from fallback_plugin.core.actions import DispatchTurn
+from fallback_plugin.core.actions import DispatchTurn, Removal, SpliceResult
 from fallback_plugin.core.events import DispatchReturned, SessionInspected
+from fallback_plugin.core.family_events import ResultSpliced
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +39,24 @@ class Host(Protocol):
         """Remove what the turn names, then resume its user message on its route. Safe to repeat."""
         ...
 
+    async def discard(self, session_id: str, removals: Sequence[Removal]) -> None:
+        """Delete messages of a session as soon as its run is over. Safe to repeat.
+
+        Raises:
+            HostError: the host did not answer, or refused.
+        """
+        ...
+
     async def inspect(self, session_id: str) -> SessionInspected:
         """Status and newest turn of a session.
+
+        Raises:
+            HostError: the host did not answer, or refused.
+        """
+        ...
+
+    async def splice(self, action: SpliceResult) -> ResultSpliced:
+        """Replace the result of a subagent's tool call by the answer that its session ended with. Safe to repeat.
 
         Raises:
             HostError: the host did not answer, or refused.

@@ -22,11 +22,14 @@ from fallback_plugin.core.actions import (
     AbortRun,
     Action,
     Announce,
+    DiscardMessages,
     DispatchTurn,
     InspectSession,
     NoticeType,
     ReportAnswer,
     SetTimer,
+    SpliceResult,
+    Tell,
 )
 from fallback_plugin.core.events import (
     AbortReturned,
@@ -41,9 +44,11 @@ from fallback_plugin.core.events import (
     SessionInspected,
     TimerElapsed,
 )
+from fallback_plugin.core.family_events import ChildEnded, ParentSettled, ParentStopped, ResultSpliced
 from fallback_plugin.core.policy import Rules
 from fallback_plugin.core.record import HOP_PHASES, RESTING_PHASES, Phase, Session, Step
 from fallback_plugin.core.routing import Prompt
+from fallback_plugin.core.verdict import policy_of
 from fallback_plugin.errors import FallbackPluginError
 from fallback_plugin.runtime.calls import HostCalls
 from fallback_plugin.runtime.claims import LEASE_SECONDS
@@ -69,6 +74,10 @@ _OPENS_NO_RECORD = (
     AdvanceLost,
     DispatchReturned,
     SessionInspected,
+    ChildEnded,
+    ParentSettled,
+    ParentStopped,
+    ResultSpliced,
 )
 
 
@@ -296,6 +305,12 @@ class FallbackPlugin:
             self._start(lambda: self._abort(action))
         elif isinstance(action, DispatchTurn):
             self._start(lambda: self._dispatch(action))
+        elif isinstance(action, DiscardMessages):
+            self._start(lambda: self._calls.discard(action))
+        elif isinstance(action, SpliceResult):
+            self._start(lambda: self._splice(action))
+        elif isinstance(action, Tell):
+            self.handle(action.event, now)
         else:
             self._start(lambda: self._inspect(action))
 
@@ -316,8 +331,9 @@ class FallbackPlugin:
             except Exception as error:  # noqa: BLE001 - who looks on must not end what he looks at
                 logger.warning("observer failed: %s", type(error).__name__)
 
-        turn = session.turn if (session := self.sessions.get(notice.session_id)) else None
-        policy = self._rules.policy(turn.user.agent if turn else None)
+        session = self.sessions.get(notice.session_id)
+        turn = session.turn if session else None
+        policy = policy_of(session, self._rules) if session else self._rules.default
         failure, route = notice.failure, notice.route
         if notice.notice in _TELLS_HEALTH and failure is not None and route is not None:
             cooldown = policy.cooldown_seconds
@@ -339,6 +355,16 @@ class FallbackPlugin:
     async def _dispatch(self, action: DispatchTurn) -> None:
         if await self._is_granted(action.session_id, action.generation):
             self.handle(await self._calls.dispatch(action))
+
+    async def _splice(self, action: SpliceResult) -> None:
+        session = self.sessions.get(action.session_id)
+        if session is None:
+            return
+
+        if session.phase in HOP_PHASES and not await self._is_granted(action.session_id, session.generation):
+            return
+
+        self.handle(await self._calls.splice(action))
 
     async def _inspect(self, action: InspectSession) -> None:
         inspected = await self._calls.inspect(action)

@@ -88,6 +88,8 @@ def opencode_config(
         "small_model": f"{PROVIDER}/title",
         "share": "disabled",
         "permission": dict(_allow_everything()),
+        # The host's own limit is 1: a subagent's subagent would be refused.
+        "subagent_depth": 3,
         "provider": {PROVIDER: {"npm": "@ai-sdk/openai-compatible", "options": options, "models": known}},
         "agent": {agent.name: _agent_config(agent) for agent in agents},
     }

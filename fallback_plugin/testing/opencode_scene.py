@@ -55,6 +55,55 @@ class SceneNames:
         return f"{self.agent}-asks"
 
     @property
+    def worker(self) -> str:
+        """A subagent with a model and a chain of its own, see `worker_models`."""
+        return f"{self.agent}-worker"
+
+    @property
+    def helper(self) -> str:
+        """As `worker`, with a model of its own (`helper_model`) and the same fallbacks."""
+        return f"{self.agent}-helper"
+
+    @property
+    def heir(self) -> str:
+        """A subagent on the worker's model without a chain: it inherits its parent's."""
+        return f"{self.agent}-heir"
+
+    @property
+    def deputy(self) -> str:
+        """A subagent on `deputy_model` that may start subagents itself."""
+        return f"{self.agent}-deputy"
+
+    @property
+    def worker_models(self) -> tuple[str, str, str]:
+        """The worker's model and its two fallbacks."""
+        return (f"{self.worker}-primary", f"{self.worker}-second", f"{self.worker}-third")
+
+    @property
+    def helper_model(self) -> str:
+        """The helper's own model."""
+        return f"{self.helper}-primary"
+
+    @property
+    def deputy_model(self) -> str:
+        """The deputy's own model."""
+        return f"{self.deputy}-primary"
+
+    @property
+    def subagents(self) -> tuple[OpenCodeAgent, ...]:
+        """The subagents to configure."""
+        primary, *chain = (route(model) for model in self.worker_models)
+        fallbacks = tuple(chain)
+        may_delegate = {"bash": "allow", "edit": "allow", "webfetch": "deny", "task": "allow"}
+
+        return (
+            OpenCodeAgent(name=self.worker, model=primary, fallback_models=fallbacks, mode="subagent"),
+            OpenCodeAgent(name=self.helper, model=route(self.helper_model), fallback_models=fallbacks, mode="subagent"),
+            OpenCodeAgent(name=self.heir, model=primary, mode="subagent"),
+            OpenCodeAgent(name=self.deputy, model=route(self.deputy_model), mode="subagent", permission=may_delegate),
+        )
+
+    @property
     def models(self) -> tuple[str, str, str]:
         """The names of the three models, primary first."""
         return (f"{self.agent}-primary", f"{self.agent}-second", f"{self.agent}-third")

@@ -15,16 +15,18 @@ events are the test's to hand to the plugin.
 from __future__ import annotations
 
 from collections import defaultdict, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import anyio
 
-from fallback_plugin.core.actions import DispatchTurn
+from fallback_plugin.core.actions import DispatchTurn, Removal, SpliceResult
 from fallback_plugin.core.events import DispatchReturned, SessionInspected
+from fallback_plugin.core.family_events import ResultSpliced
 from fallback_plugin.runtime.host import Toast
 
-CallName = Literal["abort", "dispatch", "inspect", "show"]
+CallName = Literal["abort", "dispatch", "discard", "inspect", "splice", "show"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +81,13 @@ class HostCall:
     """One call that the plugin made.
 
     Attributes:
-        name: abort, dispatch, inspect or show.
+        name: abort, dispatch, discard, inspect, splice or show.
         at: the event loop's seconds when it was made.
         session_id: whom it was about; empty for show.
         turn: what was dispatched.
         toast: what was shown.
+        removals: what was discarded.
+        splice: what was put into the history.
     """
 
     name: CallName
@@ -91,6 +95,8 @@ class HostCall:
     session_id: str = ""
     turn: DispatchTurn | None = None
     toast: Toast | None = None
+    removals: tuple[Removal, ...] = ()
+    splice: SpliceResult | None = None
 
 
 class ScriptedHost:
@@ -150,11 +156,24 @@ class ScriptedHost:
 
         return _returned(turn, outcome, text)
 
+    async def discard(self, session_id: str, removals: Sequence[Removal]) -> None:
+        """Record the call and do as the script says."""
+        call = HostCall(name="discard", at=anyio.current_time(), session_id=session_id, removals=tuple(removals))
+        self.calls.append(call)
+        await self._perform("discard")
+
     async def inspect(self, session_id: str) -> SessionInspected:
         """Record the call and do as the script says; the answer is the session's entry in `pictures`."""
         self.calls.append(HostCall(name="inspect", at=anyio.current_time(), session_id=session_id))
         await self._perform("inspect")
         return self.pictures.get(session_id) or SessionInspected(session_id=session_id, found=False)
+
+    async def splice(self, action: SpliceResult) -> ResultSpliced:
+        """Record the call and do as the script says; without a word in the script it is done."""
+        call = HostCall(name="splice", at=anyio.current_time(), session_id=action.session_id, splice=action)
+        self.calls.append(call)
+        await self._perform("splice")
+        return ResultSpliced(session_id=action.session_id, child_id=action.child_id, outcome="done")
 
     async def show(self, toast: Toast) -> None:
         """Record the call and do as the script says."""

@@ -27,6 +27,8 @@ from fallback_plugin.hosts.opencode.rpc import Channel, Peer
 logger = logging.getLogger("fallback_plugin")
 
 Json = Mapping[str, Any]
+LOG_NAME = "bridge.log"
+"""Written into the state directory."""
 _URL = "http://opencode.internal"
 """The host replaces it by its own."""
 _UNUSED_HEADERS = frozenset({"host", "connection", "accept-encoding", "content-length", "user-agent"})
@@ -161,6 +163,6 @@ class Bridge:
         except Exception:
             logger.exception("a project is no longer served")
 
-    def _say(self, text: str) -> None:
-        logger.info("%s", text)
+    def _say(self, text: str, **fields: object) -> None:
+        logger.info("%s", text, extra={"fields": fields})
         self._peer.notify("log", {"level": "info", "message": text})

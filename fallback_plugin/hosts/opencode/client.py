@@ -78,6 +78,10 @@ class OpenCodeClient:
         """POST a JSON body; errors as for `get`."""
         await self._request("POST", path, body=body, patience=patience)
 
+    async def patch(self, path: str, body: Mapping[str, Any]) -> None:
+        """PATCH with a JSON body; errors as for `get`."""
+        await self._request("PATCH", path, body=body)
+
     async def delete(self, path: str) -> None:
         """DELETE; what is gone already is fine. Other errors as for `get`."""
         try:

@@ -7,6 +7,7 @@ where it matters makes the event malformed; everything else unknown is passed ov
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 from fallback_plugin.core.events import (
@@ -35,6 +36,8 @@ CARRIED_KEYS = ("system", "tools", "format")
 """What a dispatch in place must repeat, since the host rewrites the message from the request."""
 
 
+TASK_TOOL = "task"
+"""The tool that runs a subagent."""
 _LARGEST = 1e18
 
 
@@ -172,7 +175,14 @@ def _part_updated(fields: Json, now_wall: float) -> Event:
         part_type=kind,
         has_content=bool(_maybe_text(part, "text")),
         tool_status=status if kind is PartType.TOOL and status in _TOOL_STATUSES else None,
+        child_id=child_of(part),
     )
+
+
+def child_of(part: Json) -> str | None:
+    """The session of the subagent that a tool part has started."""
+    state = _maybe_object(part.get("state"))
+    return _maybe_text(_maybe_object(state.get("metadata")), "sessionId") if part.get("tool") == TASK_TOOL else None
 
 
 def _part_delta(fields: Json, now_wall: float) -> Event:
@@ -280,17 +290,25 @@ def parse_history(messages: object, now_wall: float) -> tuple[UserMessage | None
         return None, ()
 
     newest = max(users, key=lambda user: user.created_wall)
+    asks_for_summary = any(message is newest and _has_part(entry, "compaction") for message, entry in parsed)
     answers = tuple(
         _inspected(message, entry.get("parts"))
         for message, entry in parsed
         if isinstance(message, AssistantMessage) and message.parent_id == newest.message_id
     )
-    return newest, answers
+    return replace(newest, compaction=asks_for_summary), answers
+
+
+def _has_part(entry: Json, kind: str) -> bool:
+    parts = entry.get("parts")
+    listed = cast("list[object]", parts) if isinstance(parts, list) else []
+    return any(_maybe_object(part).get("type") == kind for part in listed)
 
 
 def _inspected(message: AssistantMessage, parts: object) -> InspectedMessage:
     has_text = has_finished_tool = False
     running: set[str] = set()
+    children: list[tuple[str, str]] = []
     tail: list[str] = []
     for entry in cast("list[object]", parts) if isinstance(parts, list) else []:
         part = _maybe_object(entry)
@@ -299,6 +317,8 @@ def _inspected(message: AssistantMessage, parts: object) -> InspectedMessage:
             has_finished_tool, tail = True, []
             if _maybe_object(part.get("state")).get("status") in ("pending", "running"):
                 running.add(part_id)
+                child_id = child_of(part)
+                children += [(child_id, part_id)] if child_id else []
         elif kind in ("text", "reasoning") and _maybe_text(part, "text"):
             has_text = True
             tail.append(part_id)
@@ -309,4 +329,5 @@ def _inspected(message: AssistantMessage, parts: object) -> InspectedMessage:
         has_finished_tool=has_finished_tool,
         running_tools=frozenset(running),
         tail_parts=tuple(tail),
+        children=tuple(children),
     )

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, cast
 
-from fallback_plugin.core.actions import DispatchTurn, Removal
+import anyio
+
+from fallback_plugin.core.actions import DispatchTurn, Removal, SpliceResult
 from fallback_plugin.core.events import DispatchReturned, SessionInspected
+from fallback_plugin.core.family_events import ResultSpliced
 from fallback_plugin.errors import HostRefused, HostUnavailable
 from fallback_plugin.hosts.opencode.client import ABORT_PATIENCE, OpenCodeClient
 from fallback_plugin.hosts.opencode.events import MalformedEvent, parse_history, parse_status
 from fallback_plugin.hosts.opencode.replay import replay_tiers
+from fallback_plugin.hosts.opencode.task_results import StillRunning, parent_of, splice_result
 from fallback_plugin.runtime.host import Toast
 
 HISTORY_LIMIT = 50
@@ -19,6 +23,9 @@ HISTORY_LIMIT = 50
 TOAST_MILLISECONDS = 8000
 CONFLICT = 409
 """What the server answers to the deletion of a message while the session is busy."""
+DISCARD_TRIES = 20
+DISCARD_PAUSE = 0.25
+"""Seconds between two tries to delete what a run that is being ended has left."""
 
 
 class OpenCodeHost:
@@ -61,6 +68,29 @@ class OpenCodeHost:
                 if refusal.status == CONFLICT:
                     message = "the session is still busy"
                     raise HostUnavailable(message) from refusal
+
+    async def discard(self, session_id: str, removals: Sequence[Removal]) -> None:
+        """Delete messages; the server refuses while the session is busy, so this waits for its end, for some seconds.
+
+        Raises:
+            HostUnavailable: the server did not answer.
+            HostRefused: it keeps the messages; status 409 if the session stayed busy.
+        """
+        for removal in removals:
+            await self._discard(_removal_path(session_id, removal))
+
+    async def _discard(self, path: str) -> None:
+        for _ in range(DISCARD_TRIES):
+            try:
+                return await self._client.delete(path)
+            except HostRefused as refusal:
+                if refusal.status != CONFLICT:
+                    raise
+
+            await anyio.sleep(DISCARD_PAUSE)
+
+        message = "the session stays busy"
+        raise HostRefused(message, status=CONFLICT)
 
     async def _replay(self, turn: DispatchTurn) -> DispatchReturned:
         """Send the turn as a new message, with fewer kinds of parts each time it is refused (S13)."""
@@ -105,7 +135,20 @@ class OpenCodeHost:
             message = f"the history of session {session_id} has an unknown shape"
             raise HostRefused(message) from error
 
-        return SessionInspected(session_id=session_id, status=status, user=user, assistants=assistants)
+        parent_id = await parent_of(self._client, session_id)
+        return SessionInspected(
+            session_id=session_id, status=status, user=user, assistants=assistants, parent_id=parent_id
+        )
+
+    async def splice(self, action: SpliceResult) -> ResultSpliced:
+        """Write a subagent's answer into the tool part of the session that called it."""
+        outcome: Literal["done", "unfinished"] = "done"
+        try:
+            await splice_result(self._client, action, limit=HISTORY_LIMIT)
+        except StillRunning:
+            outcome = "unfinished"
+
+        return ResultSpliced(session_id=action.session_id, child_id=action.child_id, outcome=outcome)
 
     async def show(self, toast: Toast) -> None:
         """Show a toast in every terminal that looks at the server."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import anyio
 from anyio import to_thread
@@ -20,12 +20,21 @@ from fallback_plugin.hosts.opencode.host import OpenCodeHost
 from fallback_plugin.hosts.opencode.intake import Intake
 from fallback_plugin.hosts.opencode.rules import RulesMaker, rules_maker
 from fallback_plugin.runtime.host import Toast
-from fallback_plugin.runtime.observe import describe
+from fallback_plugin.runtime.observe import as_record
 from fallback_plugin.runtime.plugin import FallbackPlugin
 from fallback_plugin.stores.base import Store
 from fallback_plugin.stores.degrading import DegradingStore
 from fallback_plugin.stores.memory import MemoryStore
 from fallback_plugin.stores.url import default_url, open_store
+
+
+class Say(Protocol):
+    """Writes a line into the log."""
+
+    def __call__(self, text: str, **fields: object) -> None:
+        """Write `text`, with facts for machines beside it."""
+        ...
+
 
 TOAST_DELAY = 3.0
 """Seconds until a terminal that is starting shows toasts."""
@@ -42,7 +51,7 @@ class Project:
         say: called with a line for the log.
     """
 
-    def __init__(self, directory: str, client: OpenCodeClient, say: Callable[[str], None]) -> None:
+    def __init__(self, directory: str, client: OpenCodeClient, say: Say) -> None:
         self._directory = directory
         self._client = client
         self._say = say
@@ -87,7 +96,8 @@ class Project:
             tasks.start_soon(self._watch, loaded)
             tasks.start_soon(self._complain, fault)
             await self.catch_up()
-            self._say(f"{self._directory}: ready ({loaded.path or 'no configuration file'})")
+            path = loaded.path or "no configuration file"
+            self._say(f"{self._directory}: ready ({path})", ready=True, directory=self._directory)
             await self._closed.wait()
             tasks.cancel_scope.cancel()
 
@@ -161,4 +171,5 @@ class Project:
             return
 
     def _observe(self, notice: Announce, now: float) -> None:
-        self._say(f"{notice.session_id}  {describe(notice, now)}")
+        record = as_record(notice, now)
+        self._say(f"{notice.session_id}  {record.pop('text')}", **record, calls=self._client.calls)

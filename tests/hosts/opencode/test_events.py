@@ -539,6 +539,22 @@ def test_the_newest_prompt_is_the_one_created_last_not_the_last_in_the_list():
 
 
 @pytest.mark.parametrize(
+    ("parts", "asks"),
+    [
+        ([{"id": "p1", "type": "compaction", "auto": False}], True),
+        ([text("p1")], False),
+        ([], False),
+        (None, False),
+        (["junk", 3], False),
+    ],
+)
+def test_a_request_for_a_summary_is_told_by_its_part(parts, asks):
+    history = [{"info": user_info(), "parts": parts}, entry(assistant_info(mode="compaction"))]
+
+    assert parse_history(history, NOW)[0].compaction is asks
+
+
+@pytest.mark.parametrize(
     ("parts", "flags"),
     [
         ([], (False, False, ())),

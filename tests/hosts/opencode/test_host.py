@@ -10,7 +10,7 @@ from fallback_plugin.core.events import SessionStatusChanged
 from fallback_plugin.core.failure import Facts
 from fallback_plugin.errors import HostRefused, HostUnavailable
 from fallback_plugin.hosts.opencode.client import OpenCodeClient
-from fallback_plugin.hosts.opencode.host import OpenCodeHost
+from fallback_plugin.hosts.opencode.host import DISCARD_TRIES, OpenCodeHost
 from fallback_plugin.runtime.host import Toast
 
 NOW = 1_795_247_222.0
@@ -175,13 +175,15 @@ ANSWER = {
 }
 
 
-async def test_an_inspection_is_status_and_newest_turn_in_two_calls(server, host):
+async def test_an_inspection_is_status_newest_turn_and_parent_in_three_calls(server, host):
     retry = {"type": "retry", "attempt": 2, "message": "Rate limit", "next": (NOW + 7200) * 1000}
     server.on("GET", "/session/status", {"ses_1": retry, "ses_2": {"type": "busy"}})
     server.on("GET", HISTORY, [USER, ANSWER])
+    server.on("GET", "/session/ses_1", {"id": "ses_1", "parentID": "ses_0"})
     found = await host.inspect("ses_1")
 
-    assert server.made() == [("GET", "/session/status"), ("GET", HISTORY)]
+    assert server.made() == [("GET", "/session/status"), ("GET", HISTORY), ("GET", "/session/ses_1")]
+    assert found.parent_id == "ses_0"
     assert (found.session_id, found.found, found.user.message_id, found.user.agent) == ("ses_1", True, "u1", "build")
     assert found.status == SessionStatusChanged(
         session_id="ses_1",
@@ -199,7 +201,7 @@ async def test_only_the_newest_messages_are_asked_for(loopback, reply):
     await OpenCodeHost(client).inspect("ses_1")
     await client.close()
 
-    assert loopback.paths() == ["/session/status", f"{HISTORY}?limit=50"]
+    assert loopback.paths() == ["/session/status", f"{HISTORY}?limit=50", "/session/ses_1"]
 
 
 @pytest.mark.parametrize("statuses", [{}, {"ses_2": {"type": "busy"}}, [], None, {"ses_1": {}}])
@@ -275,3 +277,31 @@ async def test_the_sessions_at_work_are_those_with_a_status(server, host, status
     server.on("GET", "/session/status", statuses)
 
     assert await host.sessions_at_work() == ids
+
+
+# ── discard ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_messages_are_discarded_in_order_once_the_session_is_no_longer_busy(server, host, monkeypatch):
+    monkeypatch.setattr("fallback_plugin.hosts.opencode.host.DISCARD_PAUSE", 0.0)
+    server.on("DELETE", "/session/ses_1/message/m1", 409, 409, True)
+    server.on("DELETE", "/session/ses_1/message/m2/part/p2", 404)
+    await host.discard("ses_1", REMOVALS)
+
+    assert server.made() == [
+        *[("DELETE", "/session/ses_1/message/m1")] * 3,
+        ("DELETE", "/session/ses_1/message/m2/part/p2"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "tries"),
+    [(409, HostRefused, DISCARD_TRIES), (403, HostRefused, 1), (500, HostUnavailable, 1)],
+)
+async def test_a_discard_that_fails_says_so(server, host, monkeypatch, answer, error, tries):
+    monkeypatch.setattr("fallback_plugin.hosts.opencode.host.DISCARD_PAUSE", 0.0)
+    server.on("DELETE", "/session/ses_1/message/m1", answer)
+    with pytest.raises(error):
+        await host.discard("ses_1", REMOVALS)
+
+    assert len(server.made()) == tries
