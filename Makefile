@@ -5,11 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 OPENCODE := tests/e2e/opencode
+CAST := build/opencode.cast
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench recording clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -28,6 +29,11 @@ lint: $(VENV)/.lint ## ruff, pyright strict on the package, import-linter
 
 bench: $(VENV)/.test ## the measured limits
 	@set -e; for file in tests/bench/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+
+recording: $(VENV)/.test ## the picture that README shows, from the test that it is of (needs npm)
+	mkdir -p $(dir $(CAST)) docs
+	FALLBACK_PLUGIN_RECORDING=$(abspath $(CAST)) $(BIN)/python -m pytest tests/e2e/test_terminal.py -k fallback
+	$(BIN)/python -m fallback_plugin.testing.recording_svg $(CAST) docs/opencode.svg
 
 clean: ## remove what make has made
 	rm -rf $(VENV) $(OPENCODE)/node_modules $(OPENCODE)/.cache build dist *.egg-info

@@ -204,7 +204,7 @@ def _resolve_idle(session: Session, held: Held | None, last: InspectedMessage | 
 def _resolve_answer(session: Session, last: InspectedMessage, now: float, rules: Rules) -> Step:
     """The history shows a finished answer: the only place that can tell an empty one after a gap."""
     turn, attempt = session.turn, session.attempt
-    is_empty = not last.has_text and not last.has_finished_tool and turn is not None and not turn.visible
+    is_empty = not last.has_text and not last.has_finished_tool and turn is not None and not turn.answered
     if not is_empty or attempt is None:
         return complete(session)
 

@@ -109,14 +109,14 @@ class Turn:
     Attributes:
         user: the message.
         known: whether `user` came from the host's own event, so that nothing it carries is lost.
-        visible: whether the user has seen text or a tool of this turn.
+        answered: whether it has had its answer; what its message says after that is no failure.
         failures: which routes failed, in order.
         retired: assistant messages that this turn is done with; their signals are stale.
     """
 
     user: UserMessage
     known: bool = True
-    visible: bool = False
+    answered: bool = False
     failures: tuple[RouteFailure, ...] = ()
     retired: tuple[str, ...] = ()
 

@@ -6,9 +6,10 @@ goes to the first route of the chain that is not; no request is wasted on the de
 1. A dispatch of ours, and any other resumption of a message that is there already, goes where it was sent.
 2. A model picked by hand for this prompt is tried as picked. Hosts name a model in every prompt, so that the name alone
    says little: picked by hand is what is neither the agent's own model nor the one that the session, or the agent's
-   last prompt, asked for. From the next prompt on it is guarded like any other.
+   last prompt, asked for. From the next prompt on it is guarded like any other. A prompt that brings its id along was
+   written by a program, such as a tool that starts a subagent.
 3. A session that is away from its own model returns to it with the first prompt after that model's time has come.
-4. Where every route is out, the prompt goes where it was meant to go: what then fails is announced as ever.
+4. Where every route is out, the prompt goes where it would go if none were: what then fails is announced as ever.
 """
 
 from __future__ import annotations
@@ -95,16 +96,12 @@ def choose_route(
     if wanted == prompt.route and _is_picked(state, prompt, policy, usual):
         return as_asked
 
-    if standing_of(wanted) is Standing.FREE:
-        return RouteChoice(wanted=wanted, route=wanted)
-
-    others = [route for route in policy.chain if route != wanted]
     for standing in (Standing.FREE, Standing.PROVIDER_OUT):
-        route = next((route for route in others if standing_of(route) is standing), None)
+        route = next((route for route in (wanted, *policy.chain) if standing_of(route) is standing), None)
         if route is not None:
             return RouteChoice(wanted=wanted, route=route)
 
-    return as_asked
+    return RouteChoice(wanted=wanted, route=wanted)
 
 
 def _resumes(session: Session | None, prompt: Prompt) -> bool:
@@ -126,7 +123,7 @@ def _wanted(state: FallbackState | None, prompt: Prompt) -> str:
 
 def _is_picked(state: FallbackState | None, prompt: Prompt, policy: Policy, usual: str | None) -> bool:
     known = {policy.primary, usual, state.original_model if state else None}
-    return prompt.named and prompt.route not in known
+    return prompt.named and prompt.message_id is None and prompt.route not in known
 
 
 def on_prompt_routed(session: Session, event: PromptRouted, now: float) -> Step:

@@ -212,7 +212,8 @@ def _on_completed(session: Session, attempt: Attempt, message: AssistantMessage,
     if message.finish in (_NEXT_STEP, _NO_REASON):
         return stay(_end_step(session, attempt, now))
 
-    if not partial.has_text and not partial.has_finished_tool and not _is_visible(session):
+    # Tools that ran before do not make up for it: a model that says nothing about their results has not answered.
+    if not partial.has_text and not partial.has_finished_tool and not _is_answered(session):
         if attempt.has_gap:
             return inspect(session, now)
 
@@ -221,8 +222,8 @@ def _on_completed(session: Session, attempt: Attempt, message: AssistantMessage,
     return complete(session)
 
 
-def _is_visible(session: Session) -> bool:
-    return session.turn is not None and session.turn.visible
+def _is_answered(session: Session) -> bool:
+    return session.turn is not None and session.turn.answered
 
 
 def _on_truncated(session: Session, attempt: Attempt, now: float, rules: Rules) -> Step:
@@ -250,7 +251,7 @@ def _end_step(session: Session, attempt: Attempt, now: float) -> Session:
     ended = replace(attempt, assistant_id=None, truncated=0, partials=(), last_activity_at=now)
     return replace(
         session,
-        turn=replace(retire(turn, attempt), visible=True) if turn else None,
+        turn=retire(turn, attempt) if turn else None,
         attempt=ended,
     )
 
@@ -267,7 +268,7 @@ def complete(session: Session) -> Step:
     done = replace(
         session,
         phase=Phase.IDLE,
-        turn=replace(retire(turn, attempt), failures=(), visible=True),
+        turn=replace(retire(turn, attempt), failures=(), answered=True),
         state=replace(state, failed_models=failed, pending_fallback_model=None),
         attempt=None,
         hop=None,

@@ -34,7 +34,7 @@ def snapshot_session(session: Session) -> dict[str, Any]:
         "session_id": session.session_id,
         "user": _user_to_json(turn.user),
         "retired": list(turn.retired),
-        "visible": turn.visible,
+        "answered": turn.answered,
         "failures": [{"route": failed.route, **_failure_to_json(failed.failure)} for failed in turn.failures],
         "state": snapshot_state(state),
         "plan": {
@@ -70,7 +70,7 @@ def restore_session(value: Json) -> Session:
     turn = Turn(
         user=UserMessage(**value["user"]),
         retired=tuple(value["retired"]),
-        visible=bool(value["visible"]),
+        answered=bool(value["answered"]),
         failures=tuple(
             RouteFailure(route=failed["route"], failure=_failure_from_json(failed)) for failed in value["failures"]
         ),

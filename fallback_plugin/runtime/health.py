@@ -84,13 +84,16 @@ class SharedHealth:
         return any(is_out(self._outage(key), now_wall, caller or self._owner) for key in _keys(route))
 
     def standing(self, route: str) -> Standing:
-        """How a route stands for a prompt of this process."""
-        if not self.is_out(route):
+        """How a route stands for a prompt: whose probe is under way is out for every other one, of whatever process."""
+        now_wall = self._wall_clock()
+        own, provider = (self._outage(key) for key in _keys(route))
+        if is_out(own, now_wall):
+            return Standing.OUT
+
+        if provider is None or not is_out(provider, now_wall):
             return Standing.FREE
 
-        own, provider = (self._outage(key) for key in _keys(route))
-        blamed = provider is not None and provider.route in (None, route)
-        if blamed or is_out(own, self._wall_clock(), self._owner):
+        if provider.route in (None, route):
             return Standing.OUT
 
         return Standing.PROVIDER_OUT

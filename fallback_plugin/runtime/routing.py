@@ -17,6 +17,8 @@ from fallback_plugin.runtime.health import SharedHealth
 
 REFRESH_PATIENCE = 0.1
 """Seconds that a prompt waits for what others have learnt in the last moment; a host waits 0.25 s in all (issue D)."""
+CLAIM_PATIENCE = 0.05
+"""Seconds that it waits for the word that a probe is its own; a store that doesn't say so in time doesn't forbid it."""
 AGENTS_KEPT = 256
 
 
@@ -36,6 +38,8 @@ class PromptRouter:
     async def choose(self, session: Session | None, prompt: Prompt, policy: Policy) -> RouteChoice:
         """The route of a prompt; one whose time has come is given to one prompt in the fleet only.
 
+        Takes no longer than `REFRESH_PATIENCE` and `CLAIM_PATIENCE` together, whatever the store does.
+
         Args:
             session: what is known of its session.
             prompt: the prompt.
@@ -53,14 +57,23 @@ class PromptRouter:
 
             probed.add(choice.route)
 
-        self._remember(prompt.agent or "", choice.wanted)
+        # What brings its id along is our own dispatch, or no prompt that the next one can be compared with.
+        if prompt.message_id is None:
+            self._remember(prompt.agent or "", choice.wanted)
+
         return choice
 
     def _standing(self, route: str, probed: set[str]) -> Standing:
         return Standing.OUT if route in probed else self._health.standing(route)
 
     async def _may_ask(self, route: str) -> bool:
-        return self._health.health(route) is not Health.DUE or await self._health.claim_probe(route)
+        if self._health.health(route) is not Health.DUE:
+            return True
+
+        with anyio.move_on_after(CLAIM_PATIENCE):
+            return await self._health.claim_probe(route)
+
+        return True
 
     def _remember(self, agent: str, wanted: str) -> None:
         if len(self._usual) >= AGENTS_KEPT:

@@ -205,3 +205,30 @@ def content_policy() -> Fail:
         400,
         {"error": {"message": message, "type": "invalid_request_error", "code": "content_policy_violation"}},
     )
+
+
+FAILURES: Mapping[str, Step] = {
+    "429": rate_limited(),
+    "429 insufficient_quota": quota_exhausted(),
+    "429 retry-after a day": rate_limited(retry_after=86400),
+    "503 retry-after an hour": Fail(503, headers={"retry-after": "3600"}),
+    "500": Fail(500),
+    "502 html": bad_gateway_page(),
+    "529": Fail(529),
+    "error in stream": ErrorInStream(),
+    "cut": CutStream(),
+    "401": Fail(401),
+    "402": Fail(402),
+    "403 key limit": Fail(403, {"error": {"message": "Key limit exceeded (total limit)", "code": 403}}),
+    "404": Fail(404),
+    "empty": EmptyAnswer(),
+    "truncated": Truncate(),
+}
+"""Every way in which a provider fails at once and another one can help (issue A)."""
+
+SILENCES: Mapping[str, Step] = {
+    "no byte": Hang(),
+    "headers and no byte": Hang(headers=True),
+    "silence after the first tokens": Stall(),
+}
+"""Every way in which it fails by saying nothing more: somebody has to lose patience."""

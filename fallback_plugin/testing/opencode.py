@@ -11,12 +11,10 @@ configuration, fetches nothing from the network and ends with its whole process 
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
 import subprocess
-import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +25,7 @@ import httpx
 
 from fallback_plugin.errors import HostUnavailable
 from fallback_plugin.testing.opencode_binary import find_opencode
+from fallback_plugin.testing.opencode_workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -40,7 +39,6 @@ PROVIDER = "fake"
 _START_SECONDS = 60.0
 _STOP_SECONDS = 5.0
 _LOG_TAIL = 2_000
-_UNREACHABLE = "http://127.0.0.1:9/"
 
 
 def _allow_everything() -> Mapping[str, str]:
@@ -135,11 +133,9 @@ class OpenCodeServer:
     ) -> None:
         self.password = password
         self._binary = binary
-        self._config = config
-        self._environment = dict(environment or {})
-        self._files = dict(files or {})
+        secret = {"OPENCODE_SERVER_PASSWORD": password} if password else {}
+        self._workspace = Workspace(config, files=files, environment=secret | dict(environment or {}))
         self._port = 0
-        self._root = Path()
         self._process: subprocess.Popen[bytes] | None = None
         self._stack = ExitStack()
 
@@ -151,12 +147,12 @@ class OpenCodeServer:
     @property
     def project(self) -> Path:
         """The git directory that the server works in."""
-        return self._root / "project"
+        return self._workspace.project
 
     @property
     def home(self) -> Path:
         """The server's home directory."""
-        return self._root / "home"
+        return self._workspace.home
 
     @property
     def pid(self) -> int:
@@ -167,7 +163,7 @@ class OpenCodeServer:
     def output(self) -> str:
         """What the server has printed so far."""
         try:
-            return (self._root / "output.log").read_text(encoding="utf-8", errors="replace")
+            return self._log.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return ""
 
@@ -192,8 +188,7 @@ class OpenCodeServer:
 
     async def __aenter__(self) -> Self:
         with ExitStack() as stack:
-            self._root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="opencode-")))
-            self._lay_out()
+            stack.enter_context(self._workspace)
             self._port = _free_port()
             self._stack = stack.pop_all()
 
@@ -211,35 +206,12 @@ class OpenCodeServer:
         with self._stack, anyio.CancelScope(shield=True):
             await self._stop(signal.SIGTERM)
 
-    def _lay_out(self) -> None:
-        self.home.mkdir()
-        self.project.mkdir()
-        files = {"opencode.json": json.dumps(self._config), "README.md": "A project.\n", **self._files}
-        for name, text in files.items():
-            path = self.project / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-
-        git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.invalid"]
-        for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "start"]):
-            subprocess.run([*git, *command], cwd=self.project, env=self._variables(), check=True)  # noqa: S603
-
-    def _variables(self) -> dict[str, str]:
-        variables = {
-            "PATH": os.environ.get("PATH", os.defpath),
-            "HOME": str(self.home),
-            "OPENCODE_DISABLE_MODELS_FETCH": "1",
-            "OPENCODE_DISABLE_AUTOUPDATE": "1",
-            # The host installs its plugin types in the background; from nowhere, so that no test waits for it.
-            "npm_config_registry": _UNREACHABLE,
-        }
-        if self.password:
-            variables["OPENCODE_SERVER_PASSWORD"] = self.password
-
-        return variables | self._environment
+    @property
+    def _log(self) -> Path:
+        return self._workspace.root / "output.log"
 
     async def _start(self) -> None:
-        with (self._root / "output.log").open("ab") as output:
+        with self._log.open("ab") as output:
             self._process = self._spawn(output)
 
         try:
@@ -254,7 +226,7 @@ class OpenCodeServer:
         return subprocess.Popen(  # noqa: S603 - the caller names the binary
             command,
             cwd=self.project,
-            env=self._variables(),
+            env=self._workspace.variables,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

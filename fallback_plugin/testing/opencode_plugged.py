@@ -21,8 +21,6 @@ from fallback_plugin.hosts.opencode.installation import PLUGIN_NAME, plugin_text
 from fallback_plugin.testing.opencode import OpenCodeServer
 
 BRIDGE = (sys.executable, "-m", "fallback_plugin", "bridge")
-TYPES_PACKAGE, TYPES_VERSION = "@opencode-ai/plugin", "1.18.33"
-"""What the host would fetch from npm for every directory that holds plugins, and wait for."""
 _SETTINGS = ".opencode/opencode-fallback.jsonc"
 _STATE = "fallback-plugin-state"
 
@@ -33,26 +31,7 @@ def plugin_files(command: tuple[str, ...] = BRIDGE) -> dict[str, str]:
     Args:
         command: what starts the bridge.
     """
-    return {f".opencode/plugin/{PLUGIN_NAME}": plugin_text(list(command)), **types_files()}
-
-
-def types_files() -> dict[str, str]:
-    """What makes the host believe that its plugin types are installed, so that nothing is fetched."""
-    module = {"version": TYPES_VERSION}
-    root = {"dependencies": {TYPES_PACKAGE: TYPES_VERSION}}
-    lock = {"name": "opencode", "lockfileVersion": 3, "requires": True}
-    place = f"node_modules/{TYPES_PACKAGE}"
-    texts = {
-        "package.json": root,
-        "package-lock.json": {**lock, "packages": {"": root, place: module}},
-        "node_modules/.package-lock.json": {**lock, "packages": {place: module}},
-        f"{place}/package.json": {"name": TYPES_PACKAGE, **module},
-    }
-    return {
-        f"{directory}/{name}": json.dumps(text)
-        for directory in (".opencode", "../home/.config/opencode")
-        for name, text in texts.items()
-    }
+    return {f".opencode/plugin/{PLUGIN_NAME}": plugin_text(list(command))}
 
 
 class PluggedOpenCode(OpenCodeServer):

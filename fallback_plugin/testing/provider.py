@@ -10,6 +10,9 @@ ended.
         ... point the host at provider.base_url ...
         assert [request.roles for request in provider.requests_of("primary")] == [("system", "user")]
 
+Where the step depends on what is asked, a function takes its place: `provider.script("primary", choose)` calls
+`choose(request)` for every request, and plays the step that it gives.
+
 Callers without an event loop, and tests whose loop may be busy, use it as a plain context manager: it then
 serves from a thread of its own.
 """
@@ -18,6 +21,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -49,7 +53,7 @@ class ProviderRequest:
     body: dict[str, Any]
     """The whole request body."""
     step: Step
-    """What the script said to do."""
+    """What the script said to do; the provider's default while a function chooses."""
     arrived: float
     """Monotonic seconds at which the request had been read."""
     ended: float | None = None
@@ -81,6 +85,10 @@ class ProviderRequest:
         return [_text_of(message) for message in self.messages if message.get("role") == role]
 
 
+Choice = Callable[[ProviderRequest], Step]
+"""Says what to do with one request; called where the provider runs, which may be another thread."""
+
+
 class FaultyProvider:
     """An OpenAI-compatible provider on a free port of loopback, scripted per model.
 
@@ -102,12 +110,12 @@ class FaultyProvider:
         """The URL to configure in a host, ending in `/v1`; valid once the provider has been entered."""
         return f"http://127.0.0.1:{self._port}/v1"
 
-    def script(self, model: str, *steps: Step) -> None:
+    def script(self, model: str, *steps: Step | Choice) -> None:
         """Set what a model does, one step per request, the last one repeated.
 
         Args:
             model: the model's name as in the request body.
-            steps: at least one step.
+            steps: at least one step, or function that gives one for a request.
 
         Raises:
             ValueError: without any step.
@@ -240,22 +248,25 @@ class FaultyProvider:
             model=model,
             messages=body.get("messages") or [],
             body=body,
-            step=script.next() if script else self._default,
+            step=self._default,
             arrived=time.monotonic(),
         )
+        if script:
+            request.step = script.next(request)
+
         self.requests.append(request)
         return request
 
 
 @dataclass(slots=True, kw_only=True)
 class _Script:
-    steps: Sequence[Step]
+    steps: Sequence[Step | Choice]
     used: int = 0
 
-    def next(self) -> Step:
+    def next(self, request: ProviderRequest) -> Step:
         step = self.steps[min(self.used, len(self.steps) - 1)]
         self.used += 1
-        return step
+        return step(request) if callable(step) else step
 
 
 async def _watch_client(stream: SocketStream, request: ProviderRequest, tasks: TaskGroup) -> None:

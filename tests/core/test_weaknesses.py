@@ -238,6 +238,15 @@ def test_k06_a_duplicate_error_does_not_hide_the_next_models_silence():
     assert [notice.failure.kind for notice in play.advances] == [Kind.QUOTA_EXHAUSTED, Kind.EMPTY]
 
 
+def test_silence_about_what_a_tool_has_said_is_an_empty_answer():
+    play = Play().start().feed(text("m1"), tool("running"), tool("completed"))
+    play.feed(answer(finish="tool-calls", completed=True), answer("m2"), answered("m2"), IDLED, user(), IDLED)
+
+    assert [notice.failure.kind for notice in play.advances] == [Kind.EMPTY]
+    [dispatch] = play.of(DispatchTurn)
+    assert [removal.message_id for removal in dispatch.removals] == ["m2"]
+
+
 @pytest.mark.parametrize("timer_first", [True, False])
 def test_k07_a_timeout_and_an_error_at_once_have_one_holder(timer_first):
     play = Play().start()

@@ -200,6 +200,12 @@ async def plugged(server, names, limits):
     return LoggedNotices(server, seen)
 
 
+@pytest.fixture(scope="session")
+def attached_to():
+    """`attached`, for tests with a server of their own."""
+    return attached
+
+
 @asynccontextmanager
 async def attached(url, rules):
     """The plugin at work on a server; gives what it announced, and its attachment."""

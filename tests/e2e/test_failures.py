@@ -4,39 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fallback_plugin.testing.faults import (
-    Answer,
-    CutStream,
-    EmptyAnswer,
-    ErrorInStream,
-    Fail,
-    Hang,
-    Stall,
-    Truncate,
-    bad_gateway_page,
-    quota_exhausted,
-    rate_limited,
-)
+from fallback_plugin.testing.faults import FAILURES, Answer, Hang, Stall
 
 pytestmark = pytest.mark.parametrize("opencode", ["attach", "plugin"], indirect=True, scope="session")
-
-FAILURES = {
-    "429": rate_limited(),
-    "429 insufficient_quota": quota_exhausted(),
-    "429 retry-after a day": rate_limited(retry_after=86400),
-    "503 retry-after an hour": Fail(503, headers={"retry-after": "3600"}),
-    "500": Fail(500),
-    "502 html": bad_gateway_page(),
-    "529": Fail(529),
-    "error in stream": ErrorInStream(),
-    "cut": CutStream(),
-    "401": Fail(401),
-    "402": Fail(402),
-    "403 key limit": Fail(403, {"error": {"message": "Key limit exceeded (total limit)", "code": 403}}),
-    "404": Fail(404),
-    "empty": EmptyAnswer(),
-    "truncated": Truncate(),
-}
 
 
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES.keys())

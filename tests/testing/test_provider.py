@@ -69,6 +69,16 @@ async def test_steps_are_used_one_per_request_and_the_last_repeats(provider):
     assert [said(response) for response in responses[1:]] == ["one", "two", "two"]
 
 
+async def test_a_function_chooses_by_what_is_asked(provider):
+    provider.script("m", lambda request: Fail(500) if request.number % 2 else Answer(f"to {request.texts('user')}"))
+
+    responses = [await ask(provider) for _ in range(3)]
+
+    assert [response.status_code for response in responses] == [500, 200, 500]
+    assert said(responses[1]) == "to ['hi']"
+    assert [request.step for request in provider.requests] == [Fail(500), Answer("to ['hi']"), Fail(500)]
+
+
 @pytest.mark.parametrize(
     ("step", "text", "reasons", "done"),
     [
