@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fallback_plugin.cli import attach, check, classify, demo, explain
+from fallback_plugin.cli import attach, check, classify, demo, doctor, explain, install
 from fallback_plugin.config.load import parse
 from fallback_plugin.config.rules import to_rules
 from fallback_plugin.config.schema import Settings
@@ -26,7 +26,10 @@ VERBS = {
     "check": check.check_command,
     "classify": classify.classify_command,
     "demo": demo.demo_command,
+    "doctor": doctor.doctor_command,
     "explain": explain.explain_command,
+    "install": install.install_command,
+    "uninstall": install.uninstall_command,
 }
 HOUR = 3600.0
 
@@ -153,7 +156,9 @@ def test_exit_codes_are_those_of_the_commands():
         0,
         classify.EXIT_BAD_LINE,
         demo.EXIT_WRONG_OUTCOME,
+        doctor.EXIT_BROKEN,
         check.EXIT_BAD_CONFIGURATION,
+        install.EXIT_REFUSED,
         attach.EXIT_NO_SERVER,
         demo.EXIT_INTERRUPTED,
     }

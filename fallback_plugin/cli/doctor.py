@@ -38,10 +38,10 @@ EXIT_BROKEN = 1
 STORE_PATIENCE = 10.0
 """Seconds for a store to open, be written and read."""
 LOG_LINES, LOG_BYTES = 5, 64 * 1024
-WARNINGS = ("warning", "error", "critical")
 LOG_AGE = timedelta(days=1)
 """Older warnings are of no interest: what caused them shows in the other checks, or is gone."""
 _KIND = "doctor"
+_BAD_LEVELS = ("warning", "error", "critical")
 
 
 def doctor_command(
@@ -207,7 +207,8 @@ def _check_log(path: Path) -> list[Finding]:
         text = f"{path} can't be read: {error.strerror}"
         return [Finding(check="log", grade=Grade.WARN, text=text, remedy="check its owner and mode")]
 
-    bad = [line for line in map(_warning_of, lines) if line]
+    since = datetime.now().astimezone() - LOG_AGE
+    bad = [said for line in lines if (said := _warning_in(line, since))]
     findings = _check_mode("log", path)
     if bad:
         text = "\n".join([f"{len(bad)} warnings of the last day in {path}", *bad[-LOG_LINES:]])
@@ -216,12 +217,13 @@ def _check_log(path: Path) -> list[Finding]:
     return findings
 
 
-def _warning_of(line: str) -> str | None:
-    """What a line of the bridge warns of, if it does so and is of the last day."""
+def _warning_in(line: str, since: datetime) -> str | None:
+    """Time and text of a line of the bridge that is a warning or worse, and not older than `since`."""
     try:
         record = json.loads(line)
         at = datetime.fromisoformat(record["at"])
-        recent = at > datetime.now().astimezone() - LOG_AGE
-        return f"{at:%H:%M:%S} {record['text']}" if recent and record["level"] in WARNINGS else None
-    except (ValueError, KeyError, TypeError):
+        is_wanted = record["level"] in _BAD_LEVELS and at >= since
+        return f"{at:%Y-%m-%d %H:%M:%S}  {record['text']}" if is_wanted else None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        # The first line read is half a line.
         return None
