@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+
 
 def main() -> None:
     """Run the command line."""
+    # Started with every OpenCode: what only people need would cost it memory and time.
+    if sys.argv[1:] == ["bridge"]:
+        from fallback_plugin.cli.bridge import bridge_command  # noqa: PLC0415
+
+        bridge_command()
+
     # Verbs bring their libraries; naming the package must not.
     import typer  # noqa: PLC0415
 

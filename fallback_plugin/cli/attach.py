@@ -14,15 +14,13 @@ from typing import Annotated, Any
 import anyio
 import typer
 
-from fallback_plugin.config.host_agents import read_host_config
 from fallback_plugin.config.load import ConfigSource, LoadedConfig
-from fallback_plugin.config.rules import to_rules
 from fallback_plugin.config.watch import watch_config
 from fallback_plugin.core.actions import Announce
-from fallback_plugin.core.policy import Rules
 from fallback_plugin.errors import ConfigurationError, HostError
-from fallback_plugin.hosts.opencode.attachment import Attachment, RulesMaker, check_server
+from fallback_plugin.hosts.opencode.attachment import Attachment, check_server
 from fallback_plugin.hosts.opencode.client import OpenCodeClient, check_url
+from fallback_plugin.hosts.opencode.rules import rules_maker
 from fallback_plugin.runtime.observe import as_record, describe
 from fallback_plugin.stores.degrading import DegradingStore
 from fallback_plugin.stores.notices import StoreNotice
@@ -153,7 +151,7 @@ class _Session:
 
         attachment = Attachment(
             client,
-            self._rules_maker(self.loaded),
+            rules_maker(self.loaded.settings, _warn),
             store=store,
             observer=self.output.notice,
             on_line=self.output.say,
@@ -185,19 +183,9 @@ class _Session:
 
         return False
 
-    def _rules_maker(self, loaded: LoadedConfig) -> RulesMaker:
-        def rules_of(host_config: object) -> Rules:
-            host = read_host_config(host_config)
-            for warning in host.warnings:
-                typer.echo(f"warning: {warning}", err=True)
-
-            return to_rules(loaded.settings, host.agents, host.default_model)
-
-        return rules_of
-
     async def _watch(self, attachment: Attachment) -> None:
         async def on_change(loaded: LoadedConfig) -> None:
-            attachment.reload(self._rules_maker(loaded))
+            attachment.reload(rules_maker(loaded.settings, _warn))
             self.output.say(f"configuration reloaded from {loaded.path or 'the defaults'}")
 
         async def on_error(error: ConfigurationError) -> None:
@@ -216,6 +204,10 @@ class _Session:
             url=self.url,
             config=str(path) if path else None,
         )
+
+
+def _warn(warning: str) -> None:
+    typer.echo(f"warning: {warning}", err=True)
 
 
 async def _stop_on_signal(stop: anyio.Event) -> None:

@@ -44,17 +44,18 @@ def to_rules(
     for name in dict.fromkeys((*settings.agents, *host_agents)):
         own = _named(settings.agents, name) or AgentSettings()
         host = _named(host_agents, name) or HostAgent()
+        primary = host.model or host_default_model
         chain = own.fallback_models or host.fallback_models
         if chain:
-            chain = _with_primary(chain, host.model or host_default_model)
+            chain = _with_primary(chain, primary)
 
-        agents[name] = _policy(settings, own, chain or settings.fallback_models)
+        agents[name] = _policy(settings, own, chain or settings.fallback_models, primary)
 
     # `Rules.policy` looks a name up as written, then in lower case.
     for name in tuple(agents):
         agents.setdefault(name.lower(), agents[name])
 
-    default = _policy(settings, AgentSettings(), settings.fallback_models)
+    default = _policy(settings, AgentSettings(), settings.fallback_models, host_default_model)
     return Rules(default=default, agents=MappingProxyType(agents))
 
 
@@ -69,9 +70,10 @@ def _with_primary(chain: tuple[str, ...], primary: str | None) -> tuple[str, ...
     return chain if primary is None or primary in chain else (primary, *chain)
 
 
-def _policy(settings: Settings, own: AgentSettings, chain: tuple[str, ...]) -> Policy:
+def _policy(settings: Settings, own: AgentSettings, chain: tuple[str, ...], primary: str | None) -> Policy:
     limits = _in_force(settings, own)
     return Policy(
+        primary=primary,
         chain=chain,
         enabled=limits.enabled,
         max_fallback_attempts=limits.max_fallback_attempts,

@@ -58,6 +58,18 @@ class DispatchTurn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DiscardMessages:
+    """Delete messages that would spoil the session's next turn, once its run is over; nothing comes back.
+
+    Attributes:
+        removals: the messages.
+    """
+
+    session_id: str
+    removals: tuple[Removal, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InspectSession:
     """Ask the host for status and history; comes back as `SessionInspected`."""
 
@@ -118,6 +130,7 @@ class NoticeType(StrEnum):
     EXHAUSTED = "exhausted"
     RECOVERED = "recovered"
     REFUSED = "refused"
+    SKIPPED = "skipped"
     STOPPED = "stopped"
 
 
@@ -155,4 +168,14 @@ class Announce:
     detail: str = ""
 
 
-Action = AbortRun | DispatchTurn | InspectSession | SpliceResult | SetTimer | ReportAnswer | Announce | Tell
+Action = (
+    AbortRun
+    | DispatchTurn
+    | DiscardMessages
+    | InspectSession
+    | SpliceResult
+    | SetTimer
+    | ReportAnswer
+    | Announce
+    | Tell
+)

@@ -64,6 +64,15 @@ def _active(session: Session, attempt: Attempt) -> Session:
     return replace(session, phase=phase, attempt=attempt)
 
 
+def on_tool_executed(session: Session, now: float) -> Step:
+    """The host has run a tool."""
+    attempt = session.attempt
+    if attempt is None or attempt.assistant_id is None:
+        return stay(session)
+
+    return stay(_active(session, replace(attempt, last_activity_at=now)))
+
+
 def on_delta(session: Session, event: PartDeltaReceived, now: float) -> Step:
     """A token arrived."""
     attempt = session.attempt

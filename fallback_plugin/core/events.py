@@ -12,7 +12,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Literal
 
-from fallback_plugin.core.failure import Facts
+from fallback_plugin.core.failure import Facts, Kind
 from fallback_plugin.core.family_events import (
     ChildEnded,
     ChildFailed,
@@ -45,6 +45,7 @@ class UserMessage:
         agent: the agent that the prompt names.
         route: "provider/model" that the prompt names.
         carried: what a dispatch in place must repeat: system, tools, format, as the host spells them.
+        compaction: whether it is the host's own request for a summary; no words of the user are in it.
     """
 
     message_id: str
@@ -52,6 +53,7 @@ class UserMessage:
     agent: str | None = None
     route: str | None = None
     carried: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    compaction: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +179,31 @@ class SessionCompacted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolExecuted:
+    """The host has run a tool: a sign of life, whatever else is told of it."""
+
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptRouted:
+    """A prompt goes to another model than the one it wanted, which is out (`core.routing`).
+
+    Attributes:
+        wanted: the route that is out.
+        route: where the prompt goes.
+        kind: why `wanted` is out.
+        returns_at: monotonic seconds at which it may be asked again.
+    """
+
+    session_id: str
+    wanted: str
+    route: str
+    kind: Kind
+    returns_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TurnStopped:
     """The user's stop, where a host can tell it from other aborts (S3)."""
 
@@ -274,6 +301,8 @@ Event = (
     | SessionCreated
     | SessionDeleted
     | SessionCompacted
+    | ToolExecuted
+    | PromptRouted
     | TurnStopped
     | AbortReturned
     | AdvanceLost

@@ -33,7 +33,7 @@ def on_advance_lost(session: Session, now: float) -> Step:
 def on_message_while_following(session: Session, message: AssistantMessage, now: float, rules: Rules) -> Step:
     """The winner's model, or a newer prompt's, has begun."""
     turn, hop = session.turn, session.hop
-    if turn is None or hop is None or message.compaction or message.message_id in turn.retired:
+    if turn is None or hop is None or message.message_id in turn.retired:
         return stay(session)
 
     if session.queued is not None and message.parent_id == session.queued.message_id:

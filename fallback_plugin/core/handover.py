@@ -14,9 +14,6 @@ from fallback_plugin.core.verdict import Again, on_refused, on_wrong_model, refu
 
 def on_message_in_ending(session: Session, message: AssistantMessage, now: float, rules: Rules) -> Step:
     """The failed run is being ended."""
-    if message.compaction:
-        return stay(replace(session, compacting=not message.completed))
-
     if not _is_of_failed_run(session, message):
         return on_message_in_dispatch(session, message, now, rules)
 
@@ -30,7 +27,7 @@ def on_message_in_ending(session: Session, message: AssistantMessage, now: float
 def on_message_in_dispatch(session: Session, message: AssistantMessage, now: float, rules: Rules) -> Step:
     """The turn was sent to its next model: is this its answer?"""
     hop, turn = session.hop, session.turn
-    if hop is None or turn is None or message.compaction:
+    if hop is None or turn is None:
         return stay(session)
 
     if session.queued is not None and message.parent_id == session.queued.message_id:
@@ -76,7 +73,7 @@ def _note_old_message(session: Session, message: AssistantMessage) -> Session:
     noted = replace(
         attempt,
         assistant_id=message.message_id,
-        partials=(*attempt.partials, Partial(message_id=message.message_id)),
+        partials=(*attempt.partials, Partial(message_id=message.message_id, discarded=session.compacting)),
     )
     return replace(session, turn=retire(turn, noted), attempt=noted)
 

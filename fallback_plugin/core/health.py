@@ -52,6 +52,7 @@ class Outage:
         kind: of the last failure.
         prober: who may ask it now.
         probe_until_wall: until when.
+        route: the route whose failure told of it last.
     """
 
     until_wall: float
@@ -59,6 +60,7 @@ class Outage:
     kind: Kind = Kind.RATE_LIMIT
     prober: str | None = None
     probe_until_wall: float = 0.0
+    route: str | None = None
 
 
 def key_of(route: str, failure: Failure) -> str | None:
@@ -133,6 +135,7 @@ def to_json(outage: Outage) -> dict[str, Any]:
         "kind": outage.kind.value,
         "prober": outage.prober,
         "probe_until_wall": outage.probe_until_wall,
+        "route": outage.route,
     }
 
 

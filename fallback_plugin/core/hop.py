@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from fallback_plugin.core import compaction
 from fallback_plugin.core.actions import AbortRun, Action, Announce, DispatchTurn, NoticeType, Removal
 from fallback_plugin.core.failure import Failure, Kind
 from fallback_plugin.core.record import Attempt, Ending, Phase, Session, Step, arm, arm_step, stay
@@ -150,6 +151,7 @@ def dispatch(session: Session, now: float, *before: Action) -> Step:
     The host answers only the newest message of a session, with all earlier ones in view; a prompt that the
     user sent meanwhile is therefore what is resumed.
     """
+    session = compaction.give_way(session)
     hop, turn = session.hop, session.turn
     if hop is None or turn is None:
         return stay(session)
@@ -186,7 +188,7 @@ def _removals(attempt: Attempt | None, failure: Failure) -> tuple[Removal, ...]:
     for partial in attempt.partials:
         if partial.has_finished_tool:
             removals += [Removal(message_id=partial.message_id, part_id=part) for part in partial.tail_parts]
-        elif partial.has_text or failure.kind is Kind.EMPTY:
+        elif partial.discarded or partial.has_text or failure.kind is Kind.EMPTY:
             removals.append(Removal(message_id=partial.message_id))
 
     return tuple(removals)

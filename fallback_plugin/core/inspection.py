@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from fallback_plugin.core import compaction
 from fallback_plugin.core.actions import Action, InspectSession
 from fallback_plugin.core.activity import watch
 from fallback_plugin.core.classify import classify
@@ -64,9 +65,6 @@ def on_inspected(session: Session, event: SessionInspected, now: float, rules: R
         session = _enter(session, event.user)
         last = _last_message(session, event)
         found = _take_up(session, event, last, now, rules)
-
-    if last is not None and last.message.compaction:
-        return stay(replace(found, compacting=not last.message.completed))
 
     if status == "retry":
         return _fail_retrying(found, held, event.status, now, rules)
@@ -149,7 +147,8 @@ def _take_up(
         partials=_partials(event),
         has_gap=True,
     )
-    return replace(session, phase=Phase.RUNNING, state=state, attempt=attempt, held=None, inspections=0)
+    found = replace(session, phase=Phase.RUNNING, state=state, attempt=attempt, held=None, inspections=0)
+    return compaction.on_message(found, last.message) if last else found
 
 
 def _partials(event: SessionInspected) -> tuple[Partial, ...]:
@@ -160,9 +159,10 @@ def _partials(event: SessionInspected) -> tuple[Partial, ...]:
             has_text=found.has_text,
             has_finished_tool=found.has_finished_tool,
             tail_parts=found.tail_parts,
+            discarded=found.message.compaction,
         )
         for found in event.assistants
-        if found.message.finish in (None, "unknown")
+        if found.message.finish in (None, "unknown", "error")
     )
 
 

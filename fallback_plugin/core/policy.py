@@ -63,6 +63,7 @@ class Policy:
     """The limits and the chain that hold for one agent.
 
     Attributes:
+        primary: the agent's own model, or the host's default; None where the host names neither.
         chain: routes ("provider/model") in order; empty where no fallback is configured.
         enabled: False leaves every turn alone.
         max_fallback_attempts: hops per turn.
@@ -78,6 +79,7 @@ class Policy:
         classifier: the user's additions to the classifier.
     """
 
+    primary: str | None = None
     chain: tuple[str, ...] = ()
     enabled: bool = True
     max_fallback_attempts: int = 10

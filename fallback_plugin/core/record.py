@@ -61,12 +61,14 @@ class Partial:
         has_text: whether it holds text or reasoning.
         has_finished_tool: whether a tool's result in it must be kept.
         tail_parts: text and reasoning parts behind the last finished tool.
+        discarded: whether the message must go whole, whatever it holds.
     """
 
     message_id: str
     has_text: bool = False
     has_finished_tool: bool = False
     tail_parts: tuple[str, ...] = ()
+    discarded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,7 +213,7 @@ class Session:
         aborted_at: when our last abort was sent (taken before the call).
         hopped_at: when the last hop was dispatched.
         past_turns: user messages answered before; a late signal of theirs opens no turn.
-        compacting: the host writes a summary of its own.
+        compacting: what is under way is the host's summary of the session (`core.compaction`).
         parent_id: the session whose subagent this one is.
         lineage: the agents of its ancestors, nearest first.
         subagents: the sessions that tools of the turn have started.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from fallback_plugin.core import compaction
 from fallback_plugin.core.actions import Announce, NoticeType, ReportAnswer
 from fallback_plugin.core.activity import watch
 from fallback_plugin.core.classify import classify
@@ -31,6 +32,7 @@ def on_user_message(session: Session, user: UserMessage, now: float, rules: Rule
     """A user message was created or changed, with no advance in flight."""
     turn, attempt = session.turn, session.attempt
     if turn is not None and user.message_id == turn.user.message_id:
+        user = replace(user, compaction=turn.user.compaction)
         written = replace(attempt, rewrite_due=False) if attempt else None
         return stay(replace(session, turn=replace(turn, user=user, known=True), attempt=written))
 
@@ -97,10 +99,7 @@ def begin(session: Session, user: UserMessage, *, known: bool = True) -> Session
 
 def on_assistant_message(session: Session, message: AssistantMessage, now: float, rules: Rules) -> Step:
     """An assistant message was created or changed while its turn runs, or while nothing does."""
-    if message.compaction:
-        return stay(replace(session, compacting=not message.completed))
-
-    session = _enter_turn(session, message)
+    session = compaction.on_message(_enter_turn(session, message), message)
     turn = session.turn
     if turn is None or message.parent_id != turn.user.message_id or message.message_id in turn.retired:
         return stay(session)
@@ -148,6 +147,7 @@ def _follow(session: Session, attempt: Attempt, message: AssistantMessage, now: 
     elif state is not None and message.route is not None and message.route != state.current_model:
         state = adopt_model(state, message.route, policy_of(session, rules).chain)
 
+    fresh = Partial(message_id=message.message_id, discarded=session.compacting)
     followed = replace(
         attempt,
         route=message.route or attempt.route,
@@ -155,7 +155,7 @@ def _follow(session: Session, attempt: Attempt, message: AssistantMessage, now: 
         assistant_id=message.message_id,
         first_token=False,
         running_tools=frozenset(),
-        partials=(*attempt.partials, Partial(message_id=message.message_id))[-PARTIALS_KEPT:],
+        partials=(*attempt.partials, fresh)[-PARTIALS_KEPT:],
         host_retrying=False,
         has_gap=attempt.has_gap or message.finish is not None,
     )
@@ -167,7 +167,7 @@ def _follow(session: Session, attempt: Attempt, message: AssistantMessage, now: 
 
 def _on_error(session: Session, message: AssistantMessage, now: float, rules: Rules) -> Step:
     facts = message.error
-    if facts is None or session.compacting:
+    if facts is None:
         return stay(session)
 
     failure = classify(facts, now=now, rules=policy_of(session, rules).classifier)
@@ -232,7 +232,7 @@ def _on_truncated(session: Session, attempt: Attempt, now: float, rules: Rules) 
         turn=retire(session.turn, attempt) if session.turn else None,
         attempt=replace(attempt, truncated=count, assistant_id=None, last_activity_at=now),
     )
-    if count < TRUNCATED_ANSWERS:
+    if count < (compaction.TRUNCATED_SUMMARIES if session.compacting else TRUNCATED_ANSWERS):
         return stay(looping)
 
     failure = Failure(
@@ -272,6 +272,7 @@ def complete(session: Session) -> Step:
         attempt=None,
         hop=None,
         held=None,
+        compacting=False,
     )
     answer = ReportAnswer(session_id=session.session_id, route=route)
     if not turn.failures and not came_back:
@@ -281,6 +282,7 @@ def complete(session: Session) -> Step:
         session_id=session.session_id,
         notice=NoticeType.RECOVERED,
         route=route,
+        toast=not turn.failures,
         detail="answered" if turn.failures else "is back",
     )
     return Step(session=done, actions=(answer, notice))

@@ -36,6 +36,8 @@ Four rules keep it right:
 4. *Every wait has an end.* A session has one timer; setting it voids the one before. Whatever event is lost, the
    timer leads on, by asking the host where it would have to guess.
 
+The host's own summary of a session is a turn like any other, with the exceptions of `core.compaction`.
+
 `TRANSITIONS` is the machine: for each kind of event, what each phase does. A cell that is missing ignores the
 event and leaves the record as it is.
 """
@@ -48,11 +50,13 @@ from typing import Any
 
 from fallback_plugin.core import (
     activity,
+    compaction,
     family,
     following,
     handover,
     hop,
     inspection,
+    routing,
     run,
     signals,
     subagents,
@@ -69,7 +73,9 @@ from fallback_plugin.core.events import (
     MessageRemoved,
     MessageUpdated,
     PartDeltaReceived,
+    PartType,
     PartUpdated,
+    PromptRouted,
     SessionCompacted,
     SessionCreated,
     SessionDeleted,
@@ -78,6 +84,7 @@ from fallback_plugin.core.events import (
     SessionInspected,
     SessionStatusChanged,
     TimerElapsed,
+    ToolExecuted,
     TurnStopped,
     UserMessage,
 )
@@ -116,12 +123,15 @@ def _created(session: Session, event: SessionCreated, now: float, rules: Rules) 
     return stay(replace(session, parent_id=event.parent_id or session.parent_id))
 
 
-def _compacted(session: Session, event: SessionCompacted, now: float, rules: Rules) -> Step:
-    return signals.on_session_compacted(session)
-
-
 def _deleted(session: Session, event: SessionDeleted, now: float, rules: Rules) -> Step:
     return Step(session=None)
+
+
+def _part(session: Session, event: PartUpdated, now: float, rules: Rules) -> Step:
+    if event.part_type is PartType.COMPACTION:
+        return compaction.on_request(session, event)
+
+    return activity.on_part(session, event, now) if session.phase in (*_AT_WORK, _ENDING, _WAITING) else stay(session)
 
 
 _EVERY_PHASE = tuple(Phase)
@@ -148,11 +158,15 @@ TRANSITIONS: Mapping[type, Mapping[Phase, Handler]] = {
         ((_FOLLOWING,), _with_message(following.on_message_while_following)),
         ((_WAITING,), _with_message(waiting.on_message_while_waiting)),
     ),
-    PartUpdated: _row(
-        ((*_AT_WORK, _ENDING, _WAITING), lambda session, event, now, rules: activity.on_part(session, event, now)),
-    ),
+    PartUpdated: _row((_EVERY_PHASE, _part)),
     PartDeltaReceived: _row(
         ((*_AT_WORK, _ENDING), lambda session, event, now, rules: activity.on_delta(session, event, now)),
+    ),
+    ToolExecuted: _row(
+        (_AT_WORK, lambda session, event, now, rules: activity.on_tool_executed(session, now)),
+    ),
+    PromptRouted: _row(
+        (_EVERY_PHASE, lambda session, event, now, rules: routing.on_prompt_routed(session, event, now)),
     ),
     SessionErrored: _row(
         (_AT_WORK, signals.on_session_error),
@@ -175,7 +189,8 @@ TRANSITIONS: Mapping[type, Mapping[Phase, Handler]] = {
     ),
     SessionCreated: _row((_EVERY_PHASE, _created)),
     SessionDeleted: _row((_EVERY_PHASE, _deleted)),
-    SessionCompacted: _row((_EVERY_PHASE, _compacted)),
+    # The summary's own message says more, and says it first.
+    SessionCompacted: _row(),
     TurnStopped: _row(
         (_EVERY_PHASE, lambda session, event, now, rules: signals.on_turn_stopped(session, now)),
     ),

@@ -14,7 +14,7 @@ from fallback_plugin.core.events import MessageRemoved, SessionErrored, SessionS
 from fallback_plugin.core.failure import Facts, Failure, Kind
 from fallback_plugin.core.policy import Policy, Rules
 from fallback_plugin.core.record import Ending, Held, Phase, Session, Step, stay
-from fallback_plugin.core.run import on_unattributed_abort, settle
+from fallback_plugin.core.run import begin, on_unattributed_abort, settle
 from fallback_plugin.core.verdict import Again, fail, hold, on_exhausted_retry, on_refused, policy_of, stop
 
 _KEPT_IN_RETRY = frozenset({Kind.ABORTED, Kind.CONTENT_POLICY, Kind.CONTEXT_OVERFLOW})
@@ -25,9 +25,6 @@ def on_session_error(session: Session, event: SessionErrored, now: float, rules:
     """The running attempt failed, or was aborted."""
     policy = policy_of(session, rules)
     failure = classify(event.facts, now=now, rules=policy.classifier)
-    if session.compacting:
-        return stay(session)
-
     if failure.kind is Kind.ABORTED:
         if is_own_abort(session, now, policy):
             return stay(session)
@@ -88,9 +85,6 @@ def on_session_status(session: Session, event: SessionStatusChanged, now: float,
     if event.status == "busy":
         return on_busy(session)
 
-    if session.compacting:
-        return stay(session)
-
     policy = policy_of(session, rules)
     failure = retry_failure(event.facts or Facts(), now, policy)
     attempt = session.attempt
@@ -123,7 +117,7 @@ def _lets_host_retry(event: SessionStatusChanged, failure: Failure, now: float, 
 
 def on_status_unknown(session: Session, event: SessionStatusChanged, now: float, rules: Rules) -> Step:
     """A retry in a session whose run was not seen to begin: the history tells whose it is."""
-    if event.status != "retry" or session.compacting:
+    if event.status != "retry":
         return stay(session)
 
     failure = retry_failure(event.facts or Facts(), now, policy_of(session, rules))
@@ -158,12 +152,14 @@ def on_message_removed(session: Session, event: MessageRemoved, now: float) -> S
     if turn is None or event.message_id != turn.user.message_id or session.phase is Phase.STOPPED:
         return stay(session)
 
+    if turn.user.compaction and session.phase is Phase.EXHAUSTED:
+        return stay(session)
+
+    if turn.user.compaction and session.queued is not None and session.phase is Phase.FOLLOWING:
+        # The process that carries the turn on has let the prompt go first.
+        return stay(begin(session, session.queued))
+
     return stop(session, aborts=session.hop is not None, now=now)
-
-
-def on_session_compacted(session: Session) -> Step:
-    """The host's summary is written; an idle that follows is no failure (S7)."""
-    return stay(replace(session, compacting=False))
 
 
 def on_turn_stopped(session: Session, now: float) -> Step:

@@ -47,6 +47,7 @@ def snapshot_session(session: Session) -> dict[str, Any]:
         "failed_message": hop.user_message_id,
         "partials": [_partial_to_json(partial) for partial in partials],
         "parent_id": session.parent_id,
+        "compacting": session.compacting,
         "lineage": list(session.lineage),
         "waiting": session.phase is Phase.WAITING,
         "resumes": hop.resumes,
@@ -96,6 +97,7 @@ def restore_session(value: Json) -> Session:
         attempt=attempt,
         hop=hop,
         parent_id=value["parent_id"],
+        compacting=bool(value.get("compacting")),
         lineage=tuple(value.get("lineage", ())),
         subagents=tuple(_subagent_from_json(known) for known in value.get("subagents", ())),
     )
@@ -108,6 +110,7 @@ def _user_to_json(user: UserMessage) -> dict[str, Any]:
         "agent": user.agent,
         "route": user.route,
         "carried": dict(user.carried),
+        "compaction": user.compaction,
     }
 
 
@@ -143,6 +146,7 @@ def _partial_to_json(partial: Partial) -> dict[str, Any]:
         "has_text": partial.has_text,
         "has_finished_tool": partial.has_finished_tool,
         "tail_parts": list(partial.tail_parts),
+        "discarded": partial.discarded,
     }
 
 
@@ -152,4 +156,5 @@ def _partial_from_json(value: Json) -> Partial:
         has_text=bool(value["has_text"]),
         has_finished_tool=bool(value["has_finished_tool"]),
         tail_parts=tuple(value["tail_parts"]),
+        discarded=bool(value.get("discarded")),
     )

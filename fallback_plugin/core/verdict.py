@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from fallback_plugin.core import compaction
 from fallback_plugin.core.actions import Announce, InspectSession, NoticeType, RouteFailure
 from fallback_plugin.core.failure import Failure, Kind, Scope
 from fallback_plugin.core.hop import (
@@ -59,7 +60,7 @@ class Again(StrEnum):
 
 def policy_of(session: Session, rules: Rules) -> Policy:
     """The policy of the agent that runs the session's turn."""
-    return rules.policy(session.turn.user.agent if session.turn else None, session.lineage)
+    return rules.policy(compaction.agent_of(session, rules), session.lineage)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +84,7 @@ def fail(
     rules: Rules,
     *,
     ending: Ending,
+    no_plan: NoPlan | None = None,
 ) -> Step:
     """Act on a failure of the current attempt.
 
@@ -92,6 +94,7 @@ def fail(
         now: monotonic seconds.
         rules: the policies in force.
         ending: how the failed run comes to its end.
+        no_plan: why there is no way on, where that is known already.
     """
     turn = session.turn
     if turn is None or not turn.known:
@@ -101,7 +104,7 @@ def fail(
     if not policy.enabled:
         return stay(session)
 
-    if not _may_fall_back(failure, policy):
+    if not (compaction.needs_another(session, failure) or _may_fall_back(failure, policy)):
         return _leave_to_host(session, failure, ending=ending, detail="not carried on")
 
     state = session.state or create_state(_route_of(session) or "")
@@ -118,7 +121,7 @@ def fail(
         policy=policy,
         outages=rules.outages,
     )
-    plan = _plan(case)
+    plan = no_plan or compaction.no_plan(session) or _plan(case)
     if isinstance(plan, FallbackPlan):
         return _claim(case, plan)
 
@@ -235,6 +238,9 @@ def _claim(case: _Case, plan: FallbackPlan) -> Step:
 
 def _failed_turn(case: _Case, route: str) -> Turn:
     turn = retire(case.turn, case.session.attempt)
+    if turn.failures and turn.failures[-1].route == route:
+        return turn
+
     return replace(turn, failures=(*turn.failures, RouteFailure(route=route, failure=case.failure)))
 
 
@@ -264,10 +270,8 @@ def _exhaust(case: _Case, reason: NoPlan) -> Step:
         toast=True,
         detail=reason.error,
     )
-    if case.ending is Ending.ABORT:
-        return abort(exhausted, now, notice)
-
-    return Step(session=exhausted, actions=(notice,))
+    told = (notice, *compaction.clear_away(session))
+    return abort(exhausted, now, *told) if case.ending is Ending.ABORT else Step(session=exhausted, actions=told)
 
 
 def on_exhausted_retry(session: Session, now: float) -> Step:
@@ -324,6 +328,11 @@ def on_wrong_model(session: Session, now: float, rules: Rules) -> Step:
     hop = session.hop
     if hop is None:
         return stay(session)
+
+    if session.compacting and hop.dispatch_tries >= compaction.DISPATCH_TRIES:
+        # The next model would be overruled as well.
+        left = replace(session, hop=None)
+        return fail(left, hop.failure, now, rules, ending=Ending.ABORT, no_plan=compaction.OVERRULED)
 
     if hop.dispatch_tries >= DISPATCH_TRIES:
         failure = refusal("the host goes on asking the model before it")

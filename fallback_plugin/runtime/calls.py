@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
-from fallback_plugin.core.actions import AbortRun, DispatchTurn, InspectSession, SpliceResult
+from fallback_plugin.core.actions import AbortRun, DiscardMessages, DispatchTurn, InspectSession, SpliceResult
 from fallback_plugin.core.events import AbortReturned, DispatchReturned, SessionInspected
 from fallback_plugin.core.family_events import ResultSpliced
 from fallback_plugin.runtime.failpoints import reach
@@ -48,6 +48,10 @@ class HostCalls:
             outcome="unavailable",
             reason="the host did not answer the dispatch",
         )
+
+    async def discard(self, action: DiscardMessages) -> None:
+        """Delete what would spoil the session's next turn, if the host can."""
+        await _guarded("discard", self._host.discard, action.session_id, action.removals)
 
     async def inspect(self, action: InspectSession) -> SessionInspected | None:
         """Ask for the session's history; None if the host did not tell."""

@@ -30,6 +30,8 @@ logger = logging.getLogger("fallback_plugin")
 KIND = "turn"
 LEASE_SECONDS = 5.0
 """Seconds after which a dead process's hop may be taken over."""
+INTENT_SECONDS = 3600.0
+"""Seconds after which nobody waits for an unfinished hop any more: a turn that wakes up a day later surprises."""
 PENDING, MADE = "pending", "made"
 ADVANCES_KEPT = 32
 
@@ -50,6 +52,7 @@ class Claims:
         store: where the fleet keeps leases and intents.
         owner: this process's name.
         on_lost: called with session id and generation when an advance is somebody else's.
+        place: where the host's sessions live; only unfinished hops of that place are taken over.
         wall_clock: epoch seconds.
     """
 
@@ -59,11 +62,13 @@ class Claims:
         *,
         owner: str,
         on_lost: Callable[[str, int], None],
+        place: str = "",
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._owner = owner
         self._on_lost = on_lost
+        self._place = place
         self._wall_clock = wall_clock
         self._claims: dict[str, _Claim] = {}
 
@@ -141,6 +146,7 @@ class Claims:
         value = {
             "stage": PENDING,
             "owner": self._owner,
+            "place": self._place,
             "at_wall": self._wall_clock(),
             "advances": [*_advances(record), advance][-ADVANCES_KEPT:],
             "intent": snapshot_session(session),
@@ -203,6 +209,10 @@ class Claims:
     async def _take_over(self, record: Record) -> Session | None:
         value = record.value
         if value is None or value.get("stage") != PENDING or not value.get("intent"):
+            return None
+
+        too_old = self._wall_clock() - float(value.get("at_wall", 0.0)) > INTENT_SECONDS
+        if too_old or value.get("place", "") != self._place:
             return None
 
         if await self._store.holder(f"turn:{record.key}", now_wall=self._wall_clock()) is not None:

@@ -27,6 +27,7 @@ class Fleet:
         store: where they share it.
         on_lost: called with session id and generation when an advance is somebody else's.
         on_health: called when what is known about health has changed.
+        place: where the host's sessions live.
         wall_clock: epoch seconds.
 
     Attributes:
@@ -39,10 +40,11 @@ class Fleet:
         *,
         on_lost: Callable[[str, int], None],
         on_health: Callable[[], None],
+        place: str = "",
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.owner = uuid4().hex
-        self.claims = claims.Claims(store, owner=self.owner, on_lost=on_lost, wall_clock=wall_clock)
+        self.claims = claims.Claims(store, owner=self.owner, on_lost=on_lost, place=place, wall_clock=wall_clock)
         self.health = SharedHealth(store, owner=self.owner, wall_clock=wall_clock, on_change=on_health)
         self._store = store
         self._wall_clock = wall_clock

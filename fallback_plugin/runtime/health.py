@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 
-from fallback_plugin.core.failure import Failure, Scope
+from fallback_plugin.core.failure import Failure, Kind, Scope
 from fallback_plugin.core.health import (
     Health,
     Outage,
@@ -25,6 +25,7 @@ from fallback_plugin.core.health import (
     record_outage,
     to_json,
 )
+from fallback_plugin.core.routing import Standing
 from fallback_plugin.core.state import scope_key
 from fallback_plugin.errors import StoreError
 from fallback_plugin.stores.base import Record, Store
@@ -82,10 +83,26 @@ class SharedHealth:
         now_wall = self._wall_clock()
         return any(is_out(self._outage(key), now_wall, caller or self._owner) for key in _keys(route))
 
+    def standing(self, route: str) -> Standing:
+        """How a route stands for a prompt of this process."""
+        if not self.is_out(route):
+            return Standing.FREE
+
+        own, provider = (self._outage(key) for key in _keys(route))
+        blamed = provider is not None and provider.route in (None, route)
+        if blamed or is_out(own, self._wall_clock(), self._owner):
+            return Standing.OUT
+
+        return Standing.PROVIDER_OUT
+
     def returns_at_wall(self, route: str) -> float | None:
         """When a route that is out may be asked again; None if it is not out."""
         untils = [known.outage.until_wall for key in _keys(route) if (known := self._known.get(key))]
         return max(untils, default=None)
+
+    def kind(self, route: str) -> Kind | None:
+        """Why a route is out; None if nothing is known against it."""
+        return next((known.outage.kind for key in _keys(route) if (known := self._known.get(key))), None)
 
     def outages(self, now: float) -> Mapping[str, float]:
         """What is out: scope key → monotonic seconds until when."""
@@ -107,15 +124,26 @@ class SharedHealth:
         now_wall = self._wall_clock()
 
         def fail(known: Outage | None) -> Outage:
-            return record_outage(known, failure, now=now, now_wall=now_wall, cooldown=cooldown)
+            outage = record_outage(known, failure, now=now, now_wall=now_wall, cooldown=cooldown)
+            return replace(outage, route=route)
 
         await self._change_outage(key, fail)
 
     async def report_success(self, route: str) -> None:
-        """A route answered: what was known against it, and against its provider, is over."""
+        """A route answered: what was known against it is over, and what was known against its provider was too much.
+
+        An account's quota that another route of it does not feel was that one model's.
+        """
         for key in _keys(route):
-            if key in self._known:
-                await self._change_outage(key, lambda known: None)
+            known = self._known.get(key)
+            if known is None:
+                continue
+
+            await self._change_outage(key, lambda known: None)
+            blamed = known.outage.route
+            if blamed not in (None, route, key):
+                narrowed = replace(known.outage, prober=None)
+                await self._change_outage(blamed, lambda other, narrowed=narrowed: other or narrowed)
 
     async def claim_probe(self, route: str) -> bool:
         """Become the one caller in the fleet that may ask a route whose time has come.

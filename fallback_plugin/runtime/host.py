@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from fallback_plugin.core.actions import DispatchTurn, SpliceResult
+from fallback_plugin.core.actions import DispatchTurn, Removal, SpliceResult
 from fallback_plugin.core.events import DispatchReturned, SessionInspected
 from fallback_plugin.core.family_events import ResultSpliced
 
@@ -36,6 +37,14 @@ class Host(Protocol):
 
     async def dispatch(self, turn: DispatchTurn) -> DispatchReturned:
         """Remove what the turn names, then resume its user message on its route. Safe to repeat."""
+        ...
+
+    async def discard(self, session_id: str, removals: Sequence[Removal]) -> None:
+        """Delete messages of a session as soon as its run is over. Safe to repeat.
+
+        Raises:
+            HostError: the host did not answer, or refused.
+        """
         ...
 
     async def inspect(self, session_id: str) -> SessionInspected:

@@ -65,6 +65,10 @@ def _refused(notice: Announce, now: float) -> str:
     return f"the host did not start {notice.route} ({notice.detail}): {reason}"
 
 
+def _skipped(notice: Announce, now: float) -> str:
+    return f"{notice.route} is out ({_explain(notice.failure, now)}); asking {notice.next_route}"
+
+
 def _stopped(notice: Announce, now: float) -> str:
     return "the turn was stopped; nothing is carried on"
 
@@ -75,6 +79,7 @@ _SENTENCES: dict[NoticeType, Callable[[Announce, float], str]] = {
     NoticeType.EXHAUSTED: _exhausted,
     NoticeType.RECOVERED: _recovered,
     NoticeType.REFUSED: _refused,
+    NoticeType.SKIPPED: _skipped,
     NoticeType.STOPPED: _stopped,
 }
 
@@ -132,4 +137,5 @@ def toast_for(notice: Announce, now: float) -> Toast:
     if notice.notice is NoticeType.EXHAUSTED:
         return Toast(title="All models failed", message=describe(notice, now), variant="error")
 
-    return Toast(title="Model fallback", message=describe(notice, now), variant="warning")
+    variant = "success" if notice.notice is NoticeType.RECOVERED else "warning"
+    return Toast(title="Model fallback", message=describe(notice, now), variant=variant)

@@ -22,6 +22,7 @@ from fallback_plugin.core.actions import (
     AbortRun,
     Action,
     Announce,
+    DiscardMessages,
     DispatchTurn,
     InspectSession,
     NoticeType,
@@ -46,6 +47,8 @@ from fallback_plugin.core.events import (
 from fallback_plugin.core.family_events import ChildEnded, ParentSettled, ParentStopped, ResultSpliced
 from fallback_plugin.core.policy import Rules
 from fallback_plugin.core.record import HOP_PHASES, RESTING_PHASES, Phase, Session, Step
+from fallback_plugin.core.routing import Prompt
+from fallback_plugin.core.verdict import policy_of
 from fallback_plugin.errors import FallbackPluginError
 from fallback_plugin.runtime.calls import HostCalls
 from fallback_plugin.runtime.claims import LEASE_SECONDS
@@ -54,6 +57,7 @@ from fallback_plugin.runtime.health import SharedHealth
 from fallback_plugin.runtime.host import Host
 from fallback_plugin.runtime.observe import Observer, toast_for
 from fallback_plugin.runtime.records import Records
+from fallback_plugin.runtime.routing import PromptRouter
 from fallback_plugin.runtime.timers import Timers
 from fallback_plugin.stores.base import Store
 from fallback_plugin.stores.memory import MemoryStore
@@ -90,6 +94,8 @@ class FallbackPlugin:
         rules: the policies in force; `reload` replaces them.
         observer: called with every notice; must not block.
         store: what processes share and what outlives this one; in memory if None.
+        place: where the host's sessions live, such as the project's directory: unfinished hops of another place are
+            left to the processes there.
     """
 
     def __init__(
@@ -99,6 +105,7 @@ class FallbackPlugin:
         *,
         observer: Observer | None = None,
         store: Store | None = None,
+        place: str = "",
     ) -> None:
         self._records = Records()
         self._calls = HostCalls(host)
@@ -107,7 +114,8 @@ class FallbackPlugin:
         self._timers = Timers(self._on_timer)
         self._tasks: TaskGroup | None = None
         self._stack = AsyncExitStack()
-        self._fleet = Fleet(store or MemoryStore(), on_lost=self._on_lost, on_health=self._on_health)
+        self._fleet = Fleet(store or MemoryStore(), on_lost=self._on_lost, on_health=self._on_health, place=place)
+        self._router = PromptRouter(self._fleet.health)
 
     @property
     def sessions(self) -> dict[str, Session]:
@@ -207,6 +215,22 @@ class FallbackPlugin:
         self._records.rename(old_id, new_id)
         await self._fleet.claims.rename(old_id, new_id)
 
+    async def route_prompt(self, prompt: Prompt) -> str:
+        """Say which model a prompt goes to, before the host asks it (design.md, rule 7).
+
+        Args:
+            prompt: what the host is about to send.
+
+        Returns:
+            The route: the prompt's own unless that is known to be out, or was a stand-in for one that is back.
+        """
+        session = self.sessions.get(self._records.resolve(prompt.session_id))
+        choice = await self._router.choose(session, prompt, self._rules.policy(prompt.agent))
+        if choice.route != choice.wanted:
+            self.handle(self._router.event_of(prompt.session_id, choice, anyio.current_time()))
+
+        return choice.route
+
     def reload(self, rules: Rules) -> None:
         """Put other policies in force, from the next decision on."""
         self._rules = replace(rules, outages=self._rules.outages)
@@ -281,6 +305,8 @@ class FallbackPlugin:
             self._start(lambda: self._abort(action))
         elif isinstance(action, DispatchTurn):
             self._start(lambda: self._dispatch(action))
+        elif isinstance(action, DiscardMessages):
+            self._start(lambda: self._calls.discard(action))
         elif isinstance(action, SpliceResult):
             self._start(lambda: self._splice(action))
         elif isinstance(action, Tell):
@@ -305,8 +331,9 @@ class FallbackPlugin:
             except Exception as error:  # noqa: BLE001 - who looks on must not end what he looks at
                 logger.warning("observer failed: %s", type(error).__name__)
 
-        turn = session.turn if (session := self.sessions.get(notice.session_id)) else None
-        policy = self._rules.policy(turn.user.agent if turn else None)
+        session = self.sessions.get(notice.session_id)
+        turn = session.turn if session else None
+        policy = policy_of(session, self._rules) if session else self._rules.default
         failure, route = notice.failure, notice.route
         if notice.notice in _TELLS_HEALTH and failure is not None and route is not None:
             cooldown = policy.cooldown_seconds

@@ -24,11 +24,16 @@ _NOT_ROOTED = re.compile(r"^/(~|[A-Za-z]:)")
 _FIX = "write memory://, sqlite:///path/to/file, a path, redis://host:port/0 or rediss://host:port/0"
 
 
-def default_url() -> str:
-    """The store of a user who named none: a SQLite file in the state directory, or in $FALLBACK_PLUGIN_HOME."""
+def state_directory() -> Path:
+    """The directory of everything that the plugin keeps: the user's state directory, or $FALLBACK_PLUGIN_HOME."""
     home = os.environ.get(HOME_VARIABLE)
     directory = Path(home).expanduser() if home else platformdirs.user_state_path("fallback-plugin", appauthor=False)
-    return f"sqlite://{quote((directory.absolute() / FILE_NAME).as_posix())}"
+    return directory.absolute()
+
+
+def default_url() -> str:
+    """The store of a user who named none: a SQLite file in the state directory."""
+    return f"sqlite://{quote((state_directory() / FILE_NAME).as_posix())}"
 
 
 def open_store(url: str) -> Store:

@@ -33,6 +33,8 @@ class Answer:
     """Seconds of silence before the first piece; the HTTP status goes out at once."""
     reasoning: str = ""
     """Sent as `reasoning_content` before the text."""
+    prompt_tokens: int = 10
+    """What the usage says of the request; a host may compact the session over it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,8 @@ class CallTool:
     """The call's id; made up from the request's number where empty."""
     then: ErrorInStream | CutStream | Truncate | Stall | CallTool | None = None
     """How the same response goes on after the call; None ends it with `finish_reason: tool_calls`."""
+    prompt_tokens: int = 10
+    """What the usage says of the request, as for `Answer`."""
 
 
 Step = Answer | SlowAnswer | EmptyAnswer | Fail | ErrorInStream | CutStream | Truncate | Hang | Stall | CallTool

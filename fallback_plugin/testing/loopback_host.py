@@ -17,7 +17,7 @@ message in place.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
 from typing import Any, Self
@@ -25,7 +25,7 @@ from typing import Any, Self
 import anyio
 import httpx
 
-from fallback_plugin.core.actions import DispatchTurn, SpliceResult
+from fallback_plugin.core.actions import DispatchTurn, Removal, SpliceResult
 from fallback_plugin.core.events import (
     DispatchReturned,
     Event,
@@ -156,10 +156,7 @@ class LoopbackHost:
         if prompt is None:
             return _returned(turn, "refused", "no such user message")
 
-        for removal in turn.removals:
-            if session.remove(removal.message_id, removal.part_id) and removal.part_id is None:
-                self._tell(MessageRemoved(session_id=turn.session_id, message_id=removal.message_id))
-
+        await self.discard(turn.session_id, turn.removals)
         if turn.replay:
             prompt = session.add_prompt(self._message_id(), prompt.text, agent=prompt.agent, route=turn.route)
         else:
@@ -169,6 +166,13 @@ class LoopbackHost:
         self._tell(session.updated(prompt))
         self._start(session)
         return _returned(turn, "accepted", replayed=turn.replay)
+
+    async def discard(self, session_id: str, removals: Sequence[Removal]) -> None:
+        """Remove messages, and tell of it."""
+        session = self._session(session_id)
+        for removal in removals:
+            if session.remove(removal.message_id, removal.part_id) and removal.part_id is None:
+                self._tell(MessageRemoved(session_id=session_id, message_id=removal.message_id))
 
     async def inspect(self, session_id: str) -> SessionInspected:
         """Status and newest turn of a session; `found` is False for an unknown one."""

@@ -36,7 +36,7 @@ _RECEIVE_BYTES = 65_536
 _LINGER_NOTHING = struct.pack("ii", 1, 0)
 _READING_TIME = 0.02
 _CLOSING = [("connection", "close")]
-_USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+_ANSWER_TOKENS = 5
 
 
 class Exchange:
@@ -150,7 +150,7 @@ class Playback:
             case Answer() | SlowAnswer():
                 await self._answer(step)
             case EmptyAnswer():
-                await self._finish("stop")
+                await self._finish("stop", step)
             case CallTool():
                 await self._call(step)
             case ErrorInStream():
@@ -181,13 +181,13 @@ class Playback:
             await anyio.sleep(step.delay if number else 0)
             await self._delta({"content": piece})
 
-        await self._finish("stop")
+        await self._finish("stop", step)
 
     async def _call(self, step: CallTool) -> None:
         await self._say(step.text)
         await self._delta({"tool_calls": [self._tool_call(step)]})
         if step.then is None:
-            await self._finish("tool_calls")
+            await self._finish("tool_calls", step)
         else:
             await self._stream_rest(step.then)
 
@@ -207,16 +207,16 @@ class Playback:
             case Answer() | SlowAnswer():
                 pieces = len(_pieces(step.text, step.chunks))
                 await anyio.sleep(step.first_token_after + step.delay * max(pieces - 1, 0))
-                await self._message({"content": step.text}, "stop")
+                await self._message({"content": step.text}, "stop", step)
             case EmptyAnswer():
-                await self._message({"content": ""}, "stop")
+                await self._message({"content": ""}, "stop", step)
             case CallTool():
                 message = {"content": step.text or None, "tool_calls": [self._tool_call(step)]}
-                await self._message(message, "tool_calls")
+                await self._message(message, "tool_calls", step)
             case ErrorInStream():
                 await self._exchange.respond(200, json.dumps({"error": dict(step.error)}))
             case Truncate():
-                await self._message({"content": step.text}, None)
+                await self._message({"content": step.text}, None, step)
             case CutStream():
                 await self._exchange.start(200, [("content-type", "application/json")])
                 await self._exchange.data('{"id": "')
@@ -229,9 +229,9 @@ class Playback:
             case _:
                 assert_never(step)
 
-    async def _message(self, message: Mapping[str, Any], finish_reason: str | None) -> None:
+    async def _message(self, message: Mapping[str, Any], finish_reason: str | None, step: Step) -> None:
         choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": finish_reason}
-        completion = {**self._envelope, "object": "chat.completion", "choices": [choice], "usage": _USAGE}
+        completion = {**self._envelope, "object": "chat.completion", "choices": [choice], "usage": _usage(step)}
         await self._exchange.respond(200, json.dumps(completion))
 
     async def _say(self, text: str) -> None:
@@ -242,15 +242,21 @@ class Playback:
         choice = {"index": 0, "delta": dict(delta), "finish_reason": finish_reason}
         await self._event({**self._envelope, "object": "chat.completion.chunk", "choices": [choice]})
 
-    async def _finish(self, reason: str) -> None:
+    async def _finish(self, reason: str, step: Step) -> None:
         await self._delta({}, reason)
-        usage: dict[str, Any] = {"object": "chat.completion.chunk", "choices": [], "usage": _USAGE}
+        usage: dict[str, Any] = {"object": "chat.completion.chunk", "choices": [], "usage": _usage(step)}
         await self._event({**self._envelope, **usage})
         await self._exchange.data("data: [DONE]\n\n")
         await self._exchange.end()
 
     async def _event(self, payload: Mapping[str, Any]) -> None:
         await self._exchange.data(f"data: {json.dumps(payload)}\n\n")
+
+
+def _usage(step: Step) -> dict[str, int]:
+    asked = step.prompt_tokens if isinstance(step, Answer | CallTool) else Answer().prompt_tokens
+
+    return {"prompt_tokens": asked, "completion_tokens": _ANSWER_TOKENS, "total_tokens": asked + _ANSWER_TOKENS}
 
 
 def _pieces(text: str, count: int) -> list[str]:

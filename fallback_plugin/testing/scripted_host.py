@@ -15,17 +15,18 @@ events are the test's to hand to the plugin.
 from __future__ import annotations
 
 from collections import defaultdict, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import anyio
 
-from fallback_plugin.core.actions import DispatchTurn, SpliceResult
+from fallback_plugin.core.actions import DispatchTurn, Removal, SpliceResult
 from fallback_plugin.core.events import DispatchReturned, SessionInspected
 from fallback_plugin.core.family_events import ResultSpliced
 from fallback_plugin.runtime.host import Toast
 
-CallName = Literal["abort", "dispatch", "inspect", "splice", "show"]
+CallName = Literal["abort", "dispatch", "discard", "inspect", "splice", "show"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +81,12 @@ class HostCall:
     """One call that the plugin made.
 
     Attributes:
-        name: abort, dispatch, inspect, splice or show.
+        name: abort, dispatch, discard, inspect, splice or show.
         at: the event loop's seconds when it was made.
         session_id: whom it was about; empty for show.
         turn: what was dispatched.
         toast: what was shown.
+        removals: what was discarded.
         splice: what was put into the history.
     """
 
@@ -93,6 +95,7 @@ class HostCall:
     session_id: str = ""
     turn: DispatchTurn | None = None
     toast: Toast | None = None
+    removals: tuple[Removal, ...] = ()
     splice: SpliceResult | None = None
 
 
@@ -152,6 +155,12 @@ class ScriptedHost:
                 outcome, text = "accepted", ""
 
         return _returned(turn, outcome, text)
+
+    async def discard(self, session_id: str, removals: Sequence[Removal]) -> None:
+        """Record the call and do as the script says."""
+        call = HostCall(name="discard", at=anyio.current_time(), session_id=session_id, removals=tuple(removals))
+        self.calls.append(call)
+        await self._perform("discard")
 
     async def inspect(self, session_id: str) -> SessionInspected:
         """Record the call and do as the script says; the answer is the session's entry in `pictures`."""

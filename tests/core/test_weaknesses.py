@@ -208,7 +208,7 @@ def compaction(message_id="m2", **fields):
 
 def test_k04_nothing_happens_after_a_compaction_that_went_well():
     play = Play().start().feed(token(), answered())
-    play.feed(user("u2", at=2.0), compaction(), status("busy"))
+    play.feed(user("u2", at=2.0), compaction(), status("busy"), token("m2"))
 
     play.feed(compaction(completed=True, finish="stop"), SessionCompacted(session_id=SES), IDLED)
     for _ in range(4):
@@ -223,7 +223,6 @@ def test_k05_a_compaction_that_failed_leaves_no_deaf_session(chain):
     play = Play(rules(*chain, agents={"build": (A, B)})).start().feed(token(), answered())
     play.feed(user("u2", at=2.0, agent="compaction"), compaction())
     play.feed(errored(), compaction(completed=True, error=QUOTA), IDLED)
-    assert not play.session.compacting
 
     play.feed(user("u3", at=3.0), answer("m3", parent="u3"), errored(), died("m3", parent="u3"))
 

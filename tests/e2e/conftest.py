@@ -20,15 +20,19 @@ import subprocess
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import anyio
 import pytest
 
+from fallback_plugin.core.actions import NoticeType
+from fallback_plugin.core.failure import Kind
 from fallback_plugin.core.policy import Policy, Rules
 from fallback_plugin.hosts.opencode.attachment import Attachment
 from fallback_plugin.hosts.opencode.client import OpenCodeClient
 from fallback_plugin.testing.opencode import OpenCodeServer, find_opencode, opencode_config
+from fallback_plugin.testing.opencode_plugged import PluggedOpenCode
 from fallback_plugin.testing.opencode_scene import Scene, SceneNames, route
 from fallback_plugin.testing.provider import FaultyProvider
 
@@ -74,25 +78,47 @@ def scene_names():
 
 
 @pytest.fixture(scope="session")
-async def opencode(opencode_binary, provider, scene_names):
-    """The shared server; its first turn, which takes seconds, is over."""
-    config = opencode_config(
+def opencode_settings(provider, scene_names):
+    """What opencode.json of the shared servers holds."""
+    return opencode_config(
         provider.base_url,
         agents=[agent for names in scene_names for agent in (*names.agents, *names.subagents)],
         models=[model for names in scene_names for model in (*names.models, *subagent_models(names))],
     )
-    async with OpenCodeServer(opencode_binary, config=config) as server:
-        async with Scene.open(server, provider, scene_names[0]) as scene:
-            warm = await scene.conversation(agent=scene.names.bare_agent)
-            await warm.prompt("warm up")
-            await warm.wait_until_answered()
 
+
+@pytest.fixture(scope="session")
+async def bare_opencode(opencode_binary, opencode_settings, provider, scene_names):
+    """The shared server without the plugin; its first turn, which takes seconds, is over."""
+    async with OpenCodeServer(opencode_binary, config=opencode_settings) as server:
+        await warm_up(server, provider, scene_names[0])
         yield server
 
 
 def subagent_models(names):
     """The models of a scene's subagents."""
     return (*names.worker_models, names.helper_model, names.deputy_model)
+
+
+@pytest.fixture(scope="session")
+async def plugged_opencode(opencode_binary, opencode_settings, provider, scene_names):
+    """The shared server that has loaded the plugin."""
+    async with PluggedOpenCode(opencode_binary, config=opencode_settings) as server:
+        await warm_up(server, provider, scene_names[0])
+        yield server
+
+
+async def warm_up(server, provider, names):
+    async with Scene.open(server, provider, names) as scene:
+        warm = await scene.conversation(agent=scene.names.bare_agent)
+        await warm.prompt("warm up")
+        await warm.wait_until_answered()
+
+
+@pytest.fixture(scope="session")
+def opencode(request):
+    """The shared server: without the plugin, or, for modules that ask for it, with the plugin inside."""
+    return request.getfixturevalue("plugged_opencode" if getattr(request, "param", "") == "plugin" else "bare_opencode")
 
 
 @pytest.fixture(scope="session")
@@ -144,7 +170,7 @@ def _lock(path):
 
 @pytest.fixture
 async def attach(opencode, scene):
-    """Attach the plugin to the shared server with a policy for the scene's agents; gives the attachment's notices.
+    """Put the plugin to work on the shared server with a policy for the scene's agents; gives its notices.
 
     await attach(timeout_seconds=1.0) starts it and returns when it reads events. Every keyword is a field of `Policy`;
     the chain is the scene's unless one is given.
@@ -152,6 +178,9 @@ async def attach(opencode, scene):
     async with AsyncExitStack() as stack:
 
         async def start(**limits):
+            if isinstance(opencode, PluggedOpenCode):
+                return await plugged(opencode, scene.names, limits)
+
             policy = Policy(**{"chain": tuple(route(model) for model in scene.names.models), **limits})
             agents = {agent.name: policy for agent in scene.names.agents}
             workers = {agent.name: replace(policy, chain=agent.fallback_models) for agent in scene.names.subagents}
@@ -159,6 +188,16 @@ async def attach(opencode, scene):
             return await stack.enter_async_context(attached(opencode.url, rules))
 
         yield start
+
+
+async def plugged(server, names, limits):
+    """The plugin inside a server, with nothing remembered; gives what it announces."""
+    chain = limits.pop("chain", tuple(route(model) for model in names.models))
+    own = {"fallback_models": list(chain), **limits}
+    seen = len(server.records)
+    agents = {agent.name: own for agent in names.agents if agent.model}
+    await server.configure({"store": "memory://", **own, "agents": agents})
+    return LoggedNotices(server, seen)
 
 
 @asynccontextmanager
@@ -187,8 +226,8 @@ class Notices(list):
     attachment = None
 
     @property
-    def client(self):
-        return self.attachment._client
+    def calls(self):
+        return self.attachment._client.calls
 
     def of(self, session):
         """The types of a session's notices."""
@@ -203,6 +242,46 @@ class Notices(list):
                         return notice
 
                 await anyio.sleep(0.02)
+
+
+class LoggedNotices:
+    """What a plugin inside the host announced, as its log has it."""
+
+    def __init__(self, server, since):
+        self._server = server
+        self._since = since
+
+    def __iter__(self):
+        return iter([record for record in self._server.records[self._since :] if "notice" in record])
+
+    @property
+    def calls(self):
+        return max((record["calls"] for record in self), default=0)
+
+    def of(self, session):
+        return [record["notice"] for record in self if record["session"] == session]
+
+    async def wait_for(self, kind, *, session, timeout=20.0):
+        def is_it(record):
+            return record.get("notice") == kind and record["session"] == session
+
+        return as_notice(await self._server.wait_for_record(is_it, since=self._since, timeout=timeout))
+
+
+def as_notice(record):
+    """A record with the names that `Announce` has."""
+    failed = [
+        SimpleNamespace(route=each["route"], failure=SimpleNamespace(kind=Kind(each["kind"])))
+        for each in record.get("failures", [])
+    ]
+    return SimpleNamespace(
+        notice=NoticeType(record["notice"]),
+        session_id=record["session"],
+        route=record["route"],
+        next_route=record["next_route"],
+        failures=failed,
+        detail=record.get("detail", ""),
+    )
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ from fallback_plugin.testing.faults import (
     rate_limited,
 )
 
+pytestmark = pytest.mark.parametrize("opencode", ["attach", "plugin"], indirect=True, scope="session")
+
 FAILURES = {
     "429": rate_limited(),
     "429 insufficient_quota": quota_exhausted(),

@@ -19,6 +19,8 @@ from fallback_plugin.testing.faults import (
 )
 from fallback_plugin.testing.opencode_scene import route
 
+pytestmark = pytest.mark.parametrize("opencode", ["attach", "plugin"], indirect=True, scope="session")
+
 PIXEL = base64.b64encode(
     base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
 ).decode()
@@ -246,14 +248,14 @@ async def test_files_images_system_and_tools_are_kept_once(scene, provider, atta
 async def test_twenty_sessions_fail_at_once(scene, provider, attach):
     provider.script(scene.primary, rate_limited())
     provider.script(scene.second, Answer("from second"))
-    notices = await attach()
+    await attach()
     conversations = [await scene.conversation() for _ in range(20)]
 
     async with anyio.create_task_group() as tasks:
         for conversation in conversations:
             tasks.start_soon(conversation.prompt, f"say hi to {conversation.id}")
     for conversation in conversations:
-        await notices.wait_for("recovered", session=conversation.id, timeout=100)
+        await conversation.wait_until_answered(timeout=100)
 
     for conversation in conversations:
         assert await conversation.answers() == ["from second"]
@@ -277,6 +279,7 @@ async def test_a_model_that_the_host_does_not_know_is_passed_over(scene, provide
 
 
 async def test_a_first_prompt_for_an_unknown_model_is_carried_on(scene, provider, attach):
+    provider.script(scene.primary, rate_limited())
     provider.script(scene.second, Answer("from second"))
     notices = await attach(chain=(route(scene.second),))
     conversation = await scene.conversation()
@@ -293,17 +296,17 @@ async def test_a_hop_costs_at_most_four_calls_and_a_good_turn_none(scene, provid
     provider.script(scene.third, Answer("from third"))
     notices = await attach()
     conversation = await scene.conversation()
-    attached = notices.client.calls
+    attached = notices.calls
 
     await conversation.prompt("a good turn", model=scene.third)
     await conversation.wait_until_answered()
     await conversation.wait_until_idle()
-    assert notices.client.calls == attached
+    assert notices.calls == attached
 
     await conversation.prompt("a failing turn", model=scene.primary)
     await notices.wait_for("recovered", session=conversation.id)
     await conversation.wait_until_idle()
-    assert notices.client.calls - attached <= 4
+    assert notices.calls - attached <= 4
 
 
 async def test_host_retries_are_let_pass_when_asked_for(scene, provider, attach):

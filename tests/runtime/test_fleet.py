@@ -13,6 +13,7 @@ import pytest
 
 from fallback_plugin.core.failure import Failure, Kind, Scope
 from fallback_plugin.core.policy import Policy, Rules
+from fallback_plugin.core.routing import Standing
 from fallback_plugin.runtime.fleet import Fleet
 from fallback_plugin.runtime.health import SharedHealth
 from fallback_plugin.runtime.plugin import FallbackPlugin
@@ -104,8 +105,22 @@ async def test_a_quota_of_the_account_is_out_for_all_its_models():
     await health.report_failure("one/primary", quota, now=anyio.current_time())
     assert health.is_out("one/else")
     assert set(health.outages(anyio.current_time())) == {"one"}
+    assert health.standing("one/primary") is Standing.OUT
+    assert health.standing("one/else") is Standing.PROVIDER_OUT
+
+
+async def test_a_quota_that_another_route_does_not_feel_was_that_of_one_model():
+    store = MemoryStore()
+    health = SharedHealth(store, owner="one", wall_clock=wall)
+    quota = failure(3600, kind=Kind.QUOTA_EXHAUSTED, scope=Scope.PROVIDER)
+    await health.report_failure("one/primary", quota, now=anyio.current_time())
     await health.report_success("one/else")
+    assert health.is_out("one/primary")
+    assert health.standing("one/else") is Standing.FREE
+    assert set(health.outages(anyio.current_time())) == {"one/primary"}
+    await health.report_success("one/primary")
     assert not health.is_out("one/primary")
+    assert len(health) == 0
 
 
 async def test_one_caller_in_the_fleet_probes(rules):

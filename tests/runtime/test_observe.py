@@ -68,6 +68,10 @@ SENTENCES = [
         announce(NoticeType.REFUSED, route="two/b", detail="tries: 1"),
         "the host did not start two/b (tries: 1): no reason given",
     ),
+    (
+        announce(NoticeType.SKIPPED, route="one/a", next_route="two/b", failure=LIMIT),
+        "one/a is out (rate limit, back in 2 h); asking two/b",
+    ),
     (announce(NoticeType.STOPPED), "the turn was stopped; nothing is carried on"),
 ]
 

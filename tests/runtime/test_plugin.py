@@ -161,6 +161,27 @@ async def test_a_dispatch_repeats_what_the_message_carried_and_removes_the_dead_
         assert turn.removals == (Removal(message_id="m1"),)
 
 
+@pytest.mark.parametrize("step", [None, NO_ANSWER, HostRefused("busy", status=409)], ids=["done", "no answer", "busy"])
+async def test_a_summary_that_no_model_writes_is_cleared_away_once(step):
+    async with Play(rules=Rules(default=Policy(chain=(A,), min_hop_interval_seconds=0.0))) as plugin:
+        plugin.host.script("discard", step)
+        request = PartUpdated(session_id=SES, message_id="u1", part_id="p1", part_type=PartType.COMPACTION)
+        await plugin.feed(user(), request, answer(compaction=True))
+        await plugin.feed(answer(compaction=True, completed=True, error=QUOTA))
+        await plugin.feed(answer("m2", A, compaction=True))
+        await plugin.feed(answer("m2", A, compaction=True, completed=True, error=QUOTA))
+
+        assert [turn.removals for turn in plugin.host.turns] == [(Removal(message_id="m1"),)]
+        [discarded] = plugin.host.made("discard")
+        assert discarded.session_id == SES
+        assert discarded.removals == (Removal(message_id="m2"), Removal(message_id="u1"))
+        assert plugin.told() == ["failure", "hop", "exhausted"]
+
+        await anyio.sleep(600)
+        assert plugin.host.made("abort") == []
+        assert plugin.host.routes == [A]
+
+
 async def test_silence_is_noticed_by_the_timer_alone():
     async with Play() as plugin:
         await plugin.start()

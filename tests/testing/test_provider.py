@@ -107,6 +107,25 @@ async def test_whole_answers(provider, step, content, reason):
     assert (choice["message"]["content"], choice["finish_reason"]) == (content, reason)
 
 
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("step", "tokens"),
+    [
+        (Answer(), 10),
+        (SlowAnswer(delay=0.0), 10),
+        (Answer(prompt_tokens=900), 900),
+        (CallTool("x", prompt_tokens=7), 7),
+    ],
+)
+async def test_the_usage_says_what_the_step_says(provider, stream, step, tokens):
+    provider.script("m", step)
+
+    response = await ask(provider, stream=stream)
+
+    usage = (chunks(response)[-1] if stream else response.json())["usage"]
+    assert usage == {"prompt_tokens": tokens, "completion_tokens": 5, "total_tokens": tokens + 5}
+
+
 async def test_a_tool_call_carries_its_arguments_and_an_id_of_its_own(provider):
     provider.script("m", CallTool("bash", {"command": "date"}))
 

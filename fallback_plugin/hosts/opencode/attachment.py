@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -13,8 +12,9 @@ import anyio
 from fallback_plugin.core.policy import Rules
 from fallback_plugin.errors import HostError, HostRefused
 from fallback_plugin.hosts.opencode.client import OpenCodeClient
-from fallback_plugin.hosts.opencode.events import parse_event
 from fallback_plugin.hosts.opencode.host import OpenCodeHost
+from fallback_plugin.hosts.opencode.intake import Intake
+from fallback_plugin.hosts.opencode.rules import RulesMaker
 from fallback_plugin.runtime.observe import Observer
 from fallback_plugin.runtime.plugin import FallbackPlugin
 from fallback_plugin.stores.base import Store
@@ -85,9 +85,6 @@ def _shape(path: str) -> str:
     return "/".join("{}" if part.startswith("{") else part for part in path.split("/"))
 
 
-RulesMaker = Callable[[object], Rules]
-
-
 class Attachment:
     """One plugin on one server.
 
@@ -100,7 +97,6 @@ class Attachment:
 
     Attributes:
         plugin: the plugin, while `run` runs.
-        counts: events seen, and those skipped, by reason.
     """
 
     def __init__(
@@ -112,14 +108,13 @@ class Attachment:
         observer: Observer | None = None,
         on_line: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self.counts: Counter[str] = Counter()
         self._client = client
         self._host = OpenCodeHost(client)
         self._rules_of = rules_of
         self._host_config: object = {}
-        self.plugin = FallbackPlugin(self._host, Rules(), observer=observer, store=store)
+        self.plugin = FallbackPlugin(self._host, Rules(), observer=observer, store=store, place=client.place)
+        self._intake = Intake(self.plugin)
         self._on_line = on_line
-        self._last_id: str | None = None
 
     async def run(self, stop: anyio.Event, *, on_ready: Callable[[], None] = lambda: None) -> None:
         """Follow the server until `stop` is set; then let the hops under way finish.
@@ -134,6 +129,11 @@ class Attachment:
             await stop.wait()
             await self.plugin.drain(DRAIN_PATIENCE)
             tasks.cancel_scope.cancel()
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Events seen, and those skipped, by reason."""
+        return self._intake.counts
 
     def reload(self, rules_of: RulesMaker) -> None:
         """Put another configuration in force, from the next decision on."""
@@ -182,7 +182,7 @@ class Attachment:
         self.plugin.catch_up(at_work)
 
     def read(self, data: str) -> str | None:
-        """Count, parse and handle one event; what can't be read is skipped."""
+        """Decode and handle one event of the stream; what can't be read is skipped."""
         self.counts["events"] += 1
         if len(data) > EVENT_BYTES:
             self.counts["too large"] += 1
@@ -190,20 +190,8 @@ class Attachment:
 
         try:
             raw = json.loads(data)
-            event = parse_event(raw, time.time())
         except (ValueError, RecursionError):
             self.counts["malformed"] += 1
             return None
 
-        identity = raw.get("id")
-        if identity is not None and identity == self._last_id:
-            self.counts["duplicate"] += 1
-            return None
-
-        self._last_id = identity
-        if event is None:
-            self.counts["passed over"] += 1
-            return cast("str | None", raw.get("type"))
-
-        self.plugin.handle(event)
-        return None
+        return self._intake.take(raw)

@@ -33,6 +33,7 @@ class OpenCodeClient:
 
     Attributes:
         calls: calls made so far, the event stream not counted.
+        place: where the sessions live that it is about: the directory, or the server.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class OpenCodeClient:
     ) -> None:
         self.url = url.rstrip("/")
         self.calls = 0
+        self.place = directory or self.url
         self._http = httpx.AsyncClient(
             base_url=self.url,
             auth=httpx.BasicAuth(USER_NAME, password) if password else None,

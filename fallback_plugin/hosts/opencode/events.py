@@ -7,6 +7,7 @@ where it matters makes the event malformed; everything else unknown is passed ov
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 from fallback_plugin.core.events import (
@@ -24,6 +25,7 @@ from fallback_plugin.core.events import (
     SessionErrored,
     SessionIdled,
     SessionStatusChanged,
+    ToolExecuted,
     UserMessage,
 )
 from fallback_plugin.core.failure import Facts
@@ -243,6 +245,10 @@ def _session_compacted(fields: Json, now_wall: float) -> Event:
     return SessionCompacted(session_id=_text(fields, "sessionID"))
 
 
+def _tool_executed(fields: Json, now_wall: float) -> Event:
+    return ToolExecuted(session_id=_text(fields, "sessionID"))
+
+
 def _session_created(fields: Json, now_wall: float) -> Event:
     info = _object(fields.get("info"))
     return SessionCreated(session_id=_text(info, "id"), parent_id=_maybe_text(info, "parentID"))
@@ -263,6 +269,8 @@ _PARSERS: Mapping[str, Callable[[Json, float], Event | None]] = {
     "session.compacted": _session_compacted,
     "session.created": _session_created,
     "session.deleted": _session_deleted,
+    # Not the host's own: the plugin inside it tells of the hook of that name.
+    "tool.executed": _tool_executed,
 }
 
 
@@ -282,12 +290,19 @@ def parse_history(messages: object, now_wall: float) -> tuple[UserMessage | None
         return None, ()
 
     newest = max(users, key=lambda user: user.created_wall)
+    asks_for_summary = any(message is newest and _has_part(entry, "compaction") for message, entry in parsed)
     answers = tuple(
         _inspected(message, entry.get("parts"))
         for message, entry in parsed
         if isinstance(message, AssistantMessage) and message.parent_id == newest.message_id
     )
-    return newest, answers
+    return replace(newest, compaction=asks_for_summary), answers
+
+
+def _has_part(entry: Json, kind: str) -> bool:
+    parts = entry.get("parts")
+    listed = cast("list[object]", parts) if isinstance(parts, list) else []
+    return any(_maybe_object(part).get("type") == kind for part in listed)
 
 
 def _inspected(message: AssistantMessage, parts: object) -> InspectedMessage:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, cast
+
+import anyio
 
 from fallback_plugin.core.actions import DispatchTurn, Removal, SpliceResult
 from fallback_plugin.core.events import DispatchReturned, SessionInspected
@@ -21,6 +23,9 @@ HISTORY_LIMIT = 50
 TOAST_MILLISECONDS = 8000
 CONFLICT = 409
 """What the server answers to the deletion of a message while the session is busy."""
+DISCARD_TRIES = 20
+DISCARD_PAUSE = 0.25
+"""Seconds between two tries to delete what a run that is being ended has left."""
 
 
 class OpenCodeHost:
@@ -63,6 +68,29 @@ class OpenCodeHost:
                 if refusal.status == CONFLICT:
                     message = "the session is still busy"
                     raise HostUnavailable(message) from refusal
+
+    async def discard(self, session_id: str, removals: Sequence[Removal]) -> None:
+        """Delete messages; the server refuses while the session is busy, so this waits for its end, for some seconds.
+
+        Raises:
+            HostUnavailable: the server did not answer.
+            HostRefused: it keeps the messages; status 409 if the session stayed busy.
+        """
+        for removal in removals:
+            await self._discard(_removal_path(session_id, removal))
+
+    async def _discard(self, path: str) -> None:
+        for _ in range(DISCARD_TRIES):
+            try:
+                return await self._client.delete(path)
+            except HostRefused as refusal:
+                if refusal.status != CONFLICT:
+                    raise
+
+            await anyio.sleep(DISCARD_PAUSE)
+
+        message = "the session stays busy"
+        raise HostRefused(message, status=CONFLICT)
 
     async def _replay(self, turn: DispatchTurn) -> DispatchReturned:
         """Send the turn as a new message, with fewer kinds of parts each time it is refused (S13)."""

@@ -23,6 +23,7 @@ from fallback_plugin.core.events import (
     SessionErrored,
     SessionIdled,
     SessionStatusChanged,
+    ToolExecuted,
     UserMessage,
 )
 from fallback_plugin.core.failure import Facts
@@ -227,6 +228,7 @@ PARSED = [
         SessionCreated(session_id=SES, parent_id="ses_0"),
     ),
     (event("session.deleted", info={"id": SES}), SessionDeleted(session_id=SES)),
+    (event("tool.executed", sessionID=SES, tool="bash", callID="c1"), ToolExecuted(session_id=SES)),
 ]
 
 
@@ -534,6 +536,22 @@ def test_the_newest_prompt_is_the_one_created_last_not_the_last_in_the_list():
     ]
 
     assert parse_history(history, NOW)[0].message_id == "new"
+
+
+@pytest.mark.parametrize(
+    ("parts", "asks"),
+    [
+        ([{"id": "p1", "type": "compaction", "auto": False}], True),
+        ([text("p1")], False),
+        ([], False),
+        (None, False),
+        (["junk", 3], False),
+    ],
+)
+def test_a_request_for_a_summary_is_told_by_its_part(parts, asks):
+    history = [{"info": user_info(), "parts": parts}, entry(assistant_info(mode="compaction"))]
+
+    assert parse_history(history, NOW)[0].compaction is asks
 
 
 @pytest.mark.parametrize(

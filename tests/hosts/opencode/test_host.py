@@ -10,7 +10,7 @@ from fallback_plugin.core.events import SessionStatusChanged
 from fallback_plugin.core.failure import Facts
 from fallback_plugin.errors import HostRefused, HostUnavailable
 from fallback_plugin.hosts.opencode.client import OpenCodeClient
-from fallback_plugin.hosts.opencode.host import OpenCodeHost
+from fallback_plugin.hosts.opencode.host import DISCARD_TRIES, OpenCodeHost
 from fallback_plugin.runtime.host import Toast
 
 NOW = 1_795_247_222.0
@@ -277,3 +277,31 @@ async def test_the_sessions_at_work_are_those_with_a_status(server, host, status
     server.on("GET", "/session/status", statuses)
 
     assert await host.sessions_at_work() == ids
+
+
+# ── discard ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_messages_are_discarded_in_order_once_the_session_is_no_longer_busy(server, host, monkeypatch):
+    monkeypatch.setattr("fallback_plugin.hosts.opencode.host.DISCARD_PAUSE", 0.0)
+    server.on("DELETE", "/session/ses_1/message/m1", 409, 409, True)
+    server.on("DELETE", "/session/ses_1/message/m2/part/p2", 404)
+    await host.discard("ses_1", REMOVALS)
+
+    assert server.made() == [
+        *[("DELETE", "/session/ses_1/message/m1")] * 3,
+        ("DELETE", "/session/ses_1/message/m2/part/p2"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "tries"),
+    [(409, HostRefused, DISCARD_TRIES), (403, HostRefused, 1), (500, HostUnavailable, 1)],
+)
+async def test_a_discard_that_fails_says_so(server, host, monkeypatch, answer, error, tries):
+    monkeypatch.setattr("fallback_plugin.hosts.opencode.host.DISCARD_PAUSE", 0.0)
+    server.on("DELETE", "/session/ses_1/message/m1", answer)
+    with pytest.raises(error):
+        await host.discard("ses_1", REMOVALS)
+
+    assert len(server.made()) == tries

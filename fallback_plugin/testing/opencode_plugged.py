@@ -1,0 +1,141 @@
+"""The real OpenCode server with the plugin inside, as `fallback-plugin install` puts it there.
+
+async with PluggedOpenCode(binary, config=config) as server:
+await server.configure({"agents": {"coder": {"fallback_models": ["fake/b"]}}})
+...
+await server.wait_for_record(lambda record: record.get("notice") == "recovered")
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from fallback_plugin.hosts.opencode.bridge import LOG_NAME
+from fallback_plugin.hosts.opencode.installation import PLUGIN_NAME, plugin_text
+from fallback_plugin.testing.opencode import OpenCodeServer
+
+BRIDGE = (sys.executable, "-m", "fallback_plugin", "bridge")
+TYPES_PACKAGE, TYPES_VERSION = "@opencode-ai/plugin", "1.18.33"
+"""What the host would fetch from npm for every directory that holds plugins, and wait for."""
+_SETTINGS = ".opencode/opencode-fallback.jsonc"
+_STATE = "fallback-plugin-state"
+
+
+def plugin_files(command: tuple[str, ...] = BRIDGE) -> dict[str, str]:
+    """The files of a project that has the plugin: path inside the project → text.
+
+    Args:
+        command: what starts the bridge.
+    """
+    return {f".opencode/plugin/{PLUGIN_NAME}": plugin_text(list(command)), **types_files()}
+
+
+def types_files() -> dict[str, str]:
+    """What makes the host believe that its plugin types are installed, so that nothing is fetched."""
+    module = {"version": TYPES_VERSION}
+    root = {"dependencies": {TYPES_PACKAGE: TYPES_VERSION}}
+    lock = {"name": "opencode", "lockfileVersion": 3, "requires": True}
+    place = f"node_modules/{TYPES_PACKAGE}"
+    texts = {
+        "package.json": root,
+        "package-lock.json": {**lock, "packages": {"": root, place: module}},
+        "node_modules/.package-lock.json": {**lock, "packages": {place: module}},
+        f"{place}/package.json": {"name": TYPES_PACKAGE, **module},
+    }
+    return {
+        f"{directory}/{name}": json.dumps(text)
+        for directory in (".opencode", "../home/.config/opencode")
+        for name, text in texts.items()
+    }
+
+
+class PluggedOpenCode(OpenCodeServer):
+    """`opencode serve` in a project that has the plugin.
+
+    Args:
+        binary: the OpenCode binary.
+        config: what opencode.json holds.
+        settings: what the plugin's configuration holds; its store is one of this server alone.
+        command: what starts the bridge.
+        options: what else `OpenCodeServer` takes.
+    """
+
+    def __init__(
+        self,
+        binary: Path,
+        *,
+        config: Mapping[str, Any],
+        settings: Mapping[str, Any] | None = None,
+        command: tuple[str, ...] = BRIDGE,
+        **options: Any,
+    ) -> None:
+        environment = {"FALLBACK_PLUGIN_HOME": f"../{_STATE}", **options.pop("environment", {})}
+        files = {**plugin_files(command), _SETTINGS: json.dumps(settings or {}), **options.pop("files", {})}
+        super().__init__(binary, config=config, environment=environment, files=files, **options)
+
+    @property
+    def log(self) -> Path:
+        """What the bridge has written."""
+        return self.project.parent / _STATE / LOG_NAME
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The lines of the log."""
+        try:
+            text = self.log.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return []
+
+        return [json.loads(line) for line in text.splitlines()]
+
+    async def configure(self, settings: Mapping[str, Any]) -> None:
+        """Put other settings in force, with nothing remembered where they name the store memory://.
+
+        Args:
+            settings: what the configuration file is to hold.
+        """
+        path = self.project / _SETTINGS
+        await anyio.Path(path).write_text(json.dumps(settings), encoding="utf-8")
+        seen = len(self.records)
+        async with self.client() as client:
+            (await client.post("/instance/dispose")).raise_for_status()
+            (await client.get("/config")).raise_for_status()
+
+        await self.wait_for_record(lambda record: bool(record.get("ready")), since=seen)
+
+    async def wait_for_record(
+        self,
+        accept: Callable[[Mapping[str, Any]], bool],
+        *,
+        since: int = 0,
+        timeout: float = 20.0,  # noqa: ASYNC109 - a time limit is this call's very contract
+    ) -> dict[str, Any]:
+        """Wait for a line of the log.
+
+        Args:
+            accept: says whether it is the one.
+            since: how many lines to pass over.
+            timeout: seconds.
+
+        Raises:
+            TimeoutError: it did not come; shows the last lines.
+        """
+        with anyio.move_on_after(timeout):
+            while True:
+                for record in self.records[since:]:
+                    if accept(record):
+                        return record
+
+                await anyio.sleep(0.02)
+
+        raise TimeoutError(f"not in the log within {timeout} s: {self.records[-10:]}; {self.output[-500:]}")
+
+    def bridges(self) -> list[int]:
+        """Process ids of the bridges that have written to the log, oldest first."""
+        return list(dict.fromkeys(record["pid"] for record in self.records))
