@@ -33,7 +33,7 @@ bench: $(VENV)/.test ## the measured limits
 recording: $(VENV)/.test ## the picture that README shows, from the test that it is of (needs npm)
 	mkdir -p $(dir $(CAST)) docs
 	FALLBACK_PLUGIN_RECORDING=$(abspath $(CAST)) $(BIN)/python -m pytest tests/e2e/test_terminal.py -k fallback
-	$(BIN)/python -m fallback_plugin.testing.recording_svg $(CAST) docs/opencode.svg
+	$(BIN)/python -m fallback_plugin.testing.recording_svg $(CAST) examples/opencode/recording.svg
 
 clean: ## remove what make has made
 	rm -rf $(VENV) $(OPENCODE)/node_modules $(OPENCODE)/.cache build dist *.egg-info

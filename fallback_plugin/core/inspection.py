@@ -18,7 +18,7 @@ from fallback_plugin.core.failure import Facts, Kind
 from fallback_plugin.core.hop import DISPATCH_TRIES, confirm, dispatch
 from fallback_plugin.core.policy import Rules
 from fallback_plugin.core.record import Attempt, Ending, Held, Partial, Phase, Session, Step, Turn, arm_step, stay
-from fallback_plugin.core.run import EMPTY_ANSWER, begin, complete, is_newer, on_unattributed_abort, queue
+from fallback_plugin.core.run import EMPTY_ANSWER, begin, complete, is_newer, on_unattributed_abort, queue, settle
 from fallback_plugin.core.signals import retry_failure
 from fallback_plugin.core.state import adopt_model, begin_turn
 from fallback_plugin.core.verdict import (
@@ -69,10 +69,23 @@ def on_inspected(session: Session, event: SessionInspected, now: float, rules: R
     if status == "retry":
         return _fail_retrying(found, held, event.status, now, rules)
 
+    if status == "busy" and held is None and _shows_end(last):
+        # The status is read before the history: the run ended between the two, and no event may tell of it again.
+        return settle(found, now)
+
     if status == "busy":
         return _go_on(found, held, now, rules)
 
     return _resolve_idle(found, held, last, now, rules)
+
+
+def _shows_end(last: InspectedMessage | None) -> bool:
+    """Whether the host asks no model again after the last message by itself."""
+    message = last.message if last else None
+    if message is None or not message.completed:
+        return False
+
+    return message.error is not None or message.finish not in ("tool-calls", "unknown")
 
 
 def _go_on(session: Session, held: Held | None, now: float, rules: Rules) -> Step:

@@ -17,8 +17,8 @@ from fallback_plugin.core.record import Ending, Partial, Session, Step, Subagent
 from fallback_plugin.core.subagents import lineage_of, pending, put, splice
 from fallback_plugin.core.verdict import stop
 
-WAIT_PERIOD = 10.0
-"""Seconds between two questions to the children of a halted parent."""
+WAIT_PERIOD = 2.0
+"""Seconds between two questions to the children of a halted parent: nothing for the host, unless one is unknown."""
 SPLICE_TRIES = 4
 STOP_GRACE = 0.05
 """Seconds after the end of our own abort in which an idle may still be its echo: the call returns after its events."""

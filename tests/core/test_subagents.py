@@ -493,6 +493,26 @@ def test_a_waiting_parent_asks_a_child_that_nothing_is_known_of(family):
     assert family.took(SpliceResult) == [BOSS]
 
 
+def test_a_picture_that_was_taken_while_the_child_ended_is_taken_again(family):
+    halted(family)
+    del family.sessions[KID]
+    family.tick(BOSS, 60.0)
+    last = AssistantMessage(message_id="m2", parent_id="u", route=A, finish="stop", completed=True)
+    user = UserMessage(message_id="u", created_wall=1.0, agent="worker", route=A)
+    for status, asked in (("busy", [KID, KID]), ("idle", [])):
+        picture = SessionInspected(
+            session_id=KID,
+            status=SessionStatusChanged(session_id=KID, status=status),
+            user=user,
+            assistants=(InspectedMessage(message=last, has_text=True),),
+        )
+        family.feed(picture)
+        family.tick(KID, 1.0)
+        assert family.took(InspectSession) == asked
+
+    assert family.took(SpliceResult) == [BOSS]
+
+
 def test_a_waiting_parent_leaves_a_child_at_work_alone(family):
     halted(family)
     family.tick(BOSS, 60.0)

@@ -108,3 +108,35 @@ async def test_a_tool_that_ran_before_the_crash_runs_no_second_time(scene, provi
     assert trace.read_text() == "run\n"
     [request] = provider.requests_of(scene.second)
     assert request.roles == ("system", "user", "assistant", "tool")
+
+
+@pytest.mark.parametrize("moment", ["the child streams", "the child has answered"])
+async def test_a_parent_that_waits_for_its_subagent_outlives_the_process(
+    scene, provider, opencode, file, tmp_path, moment
+):
+    primary, second, _ = scene.names.worker_models
+    call = {"description": "work", "prompt": "do the work", "subagent_type": scene.names.worker}
+    provider.script(scene.primary, CallTool("task", call), Answer("the parent is done"))
+    provider.script(primary, rate_limited(retry_after=3600))
+    provider.script(second, SlowAnswer("the real answer", chunks=4, delay=0.4))
+    conversation = await scene.conversation()
+    first = attach(opencode.url, file, tmp_path)
+    await conversation.prompt("delegate")
+    await provider.wait_for(second)
+    await anyio.sleep(0.5)
+    first.kill()
+    await died(first)
+    await provider.wait_for(second, ended=moment == "the child has answered")
+
+    again = attach(opencode.url, file, tmp_path)
+    try:
+        assert await conversation.wait_until_answered(timeout=40) == ["the parent is done"]
+        await conversation.wait_until_idle(quiet=1.0)
+    finally:
+        end(again)
+
+    [_, request] = provider.requests_of(scene.primary)
+    assert request.roles == ("system", "user", "assistant", "tool")
+    assert "the real answer" in request.texts("tool")[0]
+    assert len(provider.requests_of(second)) == 1
+    assert len(await conversation.user_messages()) == 1
