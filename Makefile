@@ -31,7 +31,7 @@ bench: $(VENV)/.test ## the measured limits
 	@set -e; for file in tests/bench/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
 
 recording: $(VENV)/.test ## the picture that README shows, from the test that it is of (needs npm)
-	mkdir -p $(dir $(CAST)) docs
+	mkdir -p $(dir $(CAST))
 	FALLBACK_PLUGIN_RECORDING=$(abspath $(CAST)) $(BIN)/python -m pytest tests/e2e/test_terminal.py -k fallback
 	$(BIN)/python -m fallback_plugin.testing.recording_svg $(CAST) examples/opencode/recording.svg
 
