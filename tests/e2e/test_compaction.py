@@ -121,7 +121,7 @@ async def test_a_summary_by_hand_is_written_by_the_next_model(scene, provider, a
 async def test_a_summary_that_goes_well_costs_nothing_and_is_left_in_peace(scene, provider, attach):
     notices = await attach(timeout_seconds=1.0, stall_timeout_seconds=1.0)
     conversation = await begin(scene)
-    calls = notices.client.calls
+    calls = notices.calls
 
     async with summarizing(scene, conversation):
         await conversation.wait_for_event("session.compacted")
@@ -130,7 +130,7 @@ async def test_a_summary_that_goes_well_costs_nothing_and_is_left_in_peace(scene
     ended = conversation.events[-1].at
     await anyio.sleep(2.5)
     assert aborts_after(scene, conversation, ended) == []
-    assert notices.client.calls == calls
+    assert notices.calls == calls
     assert notices.of(conversation.id) == []
 
 
