@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -11,8 +12,9 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
-from fallback_plugin.hosts.opencode.bridge import Bridge
 from fallback_plugin.stores.url import state_directory
+
+logger = logging.getLogger("fallback_plugin")
 
 LOG_NAME = "bridge.log"
 LOG_BYTES = 1024 * 1024
@@ -24,10 +26,22 @@ def bridge_command() -> None:
     # Whatever prints must not print into the protocol.
     output = os.dup(sys.stdout.fileno())
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    # What the user types to the host is the host's; we end when it does.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _log_to_file()
-    anyio.run(Bridge(_Pipes(sys.stdin.fileno(), output)).run)
-    # A thread may still wait for the pipe.
-    os._exit(0)
+    # httpx goes without its own command line where that can't be imported: 5 MB for each host.
+    sys.modules["httpx._main"] = None  # pyright: ignore[reportArgumentType] - as the import system has it
+    status = 1
+    try:
+        from fallback_plugin.hosts.opencode.bridge import Bridge  # noqa: PLC0415 - after the line above
+
+        anyio.run(Bridge(_Pipes(sys.stdin.fileno(), output)).run)
+        status = 0
+    except Exception as error:  # noqa: BLE001 - its text may hold a prompt, and nobody reads stderr
+        logger.error("the bridge has failed: %s", type(error).__name__)  # noqa: TRY400
+    finally:
+        # A thread may still wait for the pipe.
+        os._exit(status)
 
 
 class _Pipes:
@@ -56,14 +70,16 @@ def log_path() -> Path:
 
 def _log_to_file() -> None:
     path = log_path()
+    # For the files that it is followed by, too.
+    os.umask(0o077)
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.touch(mode=0o600)
+        path.touch()
+        path.chmod(0o600)
         handler = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8")
     except OSError:
         return
 
     handler.setFormatter(logging.Formatter(f"%(asctime)s {os.getpid()} %(message)s"))
-    logger = logging.getLogger("fallback_plugin")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
