@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
+import signal
 import sys
-from datetime import datetime
-from logging.handlers import RotatingFileHandler
-from pathlib import Path
 
 import anyio
 from anyio import to_thread
 
-from fallback_plugin.hosts.opencode.bridge import LOG_NAME, Bridge
-from fallback_plugin.stores.url import state_directory
+from fallback_plugin.hosts.opencode.bridge_log import log_to_file
 
-LOG_BYTES = 1024 * 1024
+logger = logging.getLogger("fallback_plugin")
+
 _READ_BYTES = 256 * 1024
 
 
@@ -25,12 +22,22 @@ def bridge_command() -> None:
     # Whatever prints must not print into the protocol.
     output = os.dup(sys.stdout.fileno())
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    # A full log is followed by a new file, which must be its owner's alone as well.
-    os.umask(0o077)
-    _log_to_file()
-    anyio.run(Bridge(_Pipes(sys.stdin.fileno(), output)).run)
-    # A thread may still wait for the pipe.
-    os._exit(0)
+    # What the user types to the host is the host's; we end when it does.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    log_to_file()
+    # httpx goes without its own command line where that can't be imported: 5 MB for each host.
+    sys.modules["httpx._main"] = None  # pyright: ignore[reportArgumentType] - as the import system has it
+    status = 1
+    try:
+        from fallback_plugin.hosts.opencode.bridge import Bridge  # noqa: PLC0415 - after the line above
+
+        anyio.run(Bridge(_Pipes(sys.stdin.fileno(), output)).run)
+        status = 0
+    except Exception as error:  # noqa: BLE001 - its text may hold a prompt, and nobody reads stderr
+        logger.error("the bridge has failed: %s", type(error).__name__)  # noqa: TRY400
+    finally:
+        # A thread may still wait for the pipe.
+        os._exit(status)
 
 
 class _Pipes:
@@ -50,37 +57,3 @@ class _Pipes:
         view = memoryview(data)
         while view:
             view = view[os.write(self._sink, view) :]
-
-
-def log_path() -> Path:
-    """Where the bridge writes what it did."""
-    return state_directory() / LOG_NAME
-
-
-def _log_to_file() -> None:
-    path = log_path()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.touch(mode=0o600)
-        handler = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8")
-    except OSError:
-        return
-
-    handler.setFormatter(_JsonLines())
-    logger = logging.getLogger("fallback_plugin")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-
-
-class _JsonLines(logging.Formatter):
-    """One object a line, for people with a pager and for programs."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        at = datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
-        line: dict[str, object] = {"at": at, "pid": record.process, "level": record.levelname.lower()}
-        line["text"] = record.getMessage()
-        line |= getattr(record, "fields", {})
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-
-        return json.dumps(line)

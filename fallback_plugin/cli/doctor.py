@@ -20,12 +20,12 @@ import typer
 
 from fallback_plugin import __version__
 from fallback_plugin.cli.attach import PASSWORD_VARIABLE, encodable
-from fallback_plugin.cli.bridge import log_path
 from fallback_plugin.config.load import ConfigSource, LoadedConfig
 from fallback_plugin.config.rules import to_rules
 from fallback_plugin.config.schema import Settings
 from fallback_plugin.errors import ConfigurationError, HostError, StoreError
 from fallback_plugin.hosts.opencode.attachment import check_server
+from fallback_plugin.hosts.opencode.bridge_log import log_path
 from fallback_plugin.hosts.opencode.client import OpenCodeClient, check_url
 from fallback_plugin.hosts.opencode.diagnosis import check_environment, check_opencode, check_plugin
 from fallback_plugin.hosts.opencode.finding import Finding, Grade

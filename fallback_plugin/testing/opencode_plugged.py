@@ -16,7 +16,7 @@ from typing import Any
 
 import anyio
 
-from fallback_plugin.hosts.opencode.bridge import LOG_NAME
+from fallback_plugin.hosts.opencode.bridge_log import LOG_NAME
 from fallback_plugin.hosts.opencode.installation import PLUGIN_NAME, plugin_text
 from fallback_plugin.testing.opencode import OpenCodeServer
 

@@ -188,17 +188,27 @@ def test_a_store_in_memory_works(examine, project):
     assert examine()[1]["store"] == [("ok", "memory: opened, written, read", "")]
 
 
-def test_files_that_others_may_read_are_told(examine, state, project):
-    install(project_place(project))
+def test_files_that_others_may_read_are_told(examine, state):
+    log = state / "bridge.log"
     state.mkdir()
-    (state / "bridge.log").touch(0o644)
-    (state / "bridge.log").chmod(0o644)
+    log.touch()
+    log.chmod(0o644)
     code, findings = examine()
 
     assert code == 1
-    assert findings["log"] == [
-        ("fail", f"{state / 'bridge.log'} is open to others (mode 0644)", f"chmod 600 {state / 'bridge.log'}")
-    ]
+    assert findings["log"] == [("fail", f"{log} is open to others (mode 0644)", f"chmod 600 {log}")]
+
+
+def test_a_bridge_that_starts_makes_its_log_its_owners_alone(examine, state, project):
+    install(project_place(project))
+    log = state / "bridge.log"
+    state.mkdir()
+    log.touch()
+    log.chmod(0o644)
+    _, findings = examine()
+
+    assert "log" not in findings
+    assert log.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_file_that_is_not_ours_is_told(examine, project):

@@ -11,7 +11,9 @@ opens the project next.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import anyio
@@ -27,10 +29,10 @@ from fallback_plugin.hosts.opencode.rpc import Channel, Peer
 logger = logging.getLogger("fallback_plugin")
 
 Json = Mapping[str, Any]
-LOG_NAME = "bridge.log"
-"""Written into the state directory."""
 _URL = "http://opencode.internal"
 """The host replaces it by its own."""
+AGAIN_SECONDS = 5.0
+"""Seconds until a project whose work has failed is served again."""
 _UNUSED_HEADERS = frozenset({"host", "connection", "accept-encoding", "content-length", "user-agent"})
 
 
@@ -47,7 +49,7 @@ class BridgeTransport(httpx.AsyncBaseTransport):
         self._directory = directory
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send one request; errors as from any transport of httpx."""
+        """Send one request; errors as from any transport of httpx, whatever the host's side answers."""
         body = await request.aread()
         patience = float(cast("Json", request.extensions.get("timeout", {})).get("read") or CALL_PATIENCE)
         params = {
@@ -65,12 +67,19 @@ class BridgeTransport(httpx.AsyncBaseTransport):
         except HostUnavailable as error:
             raise httpx.ConnectError(str(error), request=request) from error
 
-        return httpx.Response(
-            int(answer["status"]),
-            headers=answer.get("headers") or {},
-            text=str(answer.get("body", "")),
-            request=request,
-        )
+        try:
+            return _response(answer, request)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise httpx.RemoteProtocolError("the host's side answered no response", request=request) from error
+
+
+def _response(answer: Json, request: httpx.Request) -> httpx.Response:
+    status = int(answer["status"])
+    if not 100 <= status < 600:
+        raise ValueError
+
+    headers = cast("dict[str, str]", answer.get("headers") or {})
+    return httpx.Response(status, headers=headers, text=str(answer.get("body") or ""), request=request)
 
 
 class Bridge:
@@ -113,7 +122,7 @@ class Bridge:
         project = Project(directory, client, self._say)
         project.configure(params.get("config"))
         self._projects[directory] = project
-        self._start(project.run)
+        self._start(project.run, again=True)
 
     def _close(self, params: Json) -> None:
         project = self._projects.pop(str(params["directory"]), None)
@@ -152,17 +161,35 @@ class Bridge:
     async def _pong(self, params: Json) -> Json:  # noqa: ARG002 - as the table asks
         return {"projects": len(self._projects)}
 
-    def _start(self, work: Any) -> None:
+    def _start(self, work: Callable[[], Awaitable[None]], *, again: bool = False) -> None:
         if self._tasks is not None:
-            self._tasks.start_soon(self._guarded, work)
+            self._tasks.start_soon(self._guarded, work, again)
 
-    async def _guarded(self, work: Any) -> None:
-        """One project's end must not be all projects' end."""
-        try:
-            await work()
-        except Exception:
-            logger.exception("a project is no longer served")
+    async def _guarded(self, work: Callable[[], Awaitable[None]], again: bool) -> None:  # noqa: FBT001 - from start_soon
+        """One project's failure must not be all projects' end, nor its own for good."""
+        while True:
+            try:
+                return await work()
+            except Exception as error:  # noqa: BLE001
+                # What an error says may hold a prompt.
+                logger.error("a project's work failed: %s", ", ".join(_places(error)))  # noqa: TRY400
+
+            if not again:
+                return None
+
+            await anyio.sleep(AGAIN_SECONDS)
 
     def _say(self, text: str, **fields: object) -> None:
         logger.info("%s", text, extra={"fields": fields})
         self._peer.notify("log", {"level": "info", "message": text})
+
+
+def _places(error: BaseException) -> list[str]:
+    """Type and place of an error, or of each one in a group."""
+    if isinstance(error, BaseExceptionGroup):
+        errors = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        return [place for inner in errors for place in _places(inner)]
+
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return [type(error).__name__ + where]

@@ -4,7 +4,7 @@
 // line, over its stdin and stdout; every decision is made there. From here go the host's events and hooks; from there come
 // HTTP requests, which are carried out by the host's in-process fetch, since in the TUI the server has no port.
 //
-//   here → Python   project.opened {directory, url, config}   project.closed {directory}     notifications
+//   here → Python   project.opened {directory, config}        project.closed {directory}     notifications
 //                   event {directory, event}                  tool.executed {directory, …}   notifications
 //                   chat.message {directory, sessionID, …} → {model?}                        request, at most WAIT ms
 //   Python → here   http {directory, method, path, headers, body, timeout} → {status, headers, body}
@@ -17,10 +17,11 @@ import { spawn } from "node:child_process"
 const COMMAND = ["python3", "-m", "fallback_plugin", "bridge"]
 const WAIT = 250 // ms that a prompt waits for Python at most
 const FIRST_PAUSE = 250, LONGEST_PAUSE = 30_000, PROVEN = 30_000 // ms: restarts, and the life after which they begin anew
-const BACKLOG = 8 * 1024 * 1024 // bytes that may wait for a process that does not read
+const BACKLOG = 8 * 1024 * 1024 // characters that may wait for a process that does not read
 const LINE = 16 * 1024 * 1024 // characters of a line that never ends
+const STUCK = 30_000 // ms that a process may owe an answer
 const NONSENSE = 20 // lines that are no JSON-RPC, until the process counts as broken
-const TOKEN_PAUSE = 250 // ms between two tokens that are passed on; the rest tell nothing new
+const TOKEN_PAUSE = 250 // ms between two tokens, or two equal words about a part; the rest tell nothing new
 const EVENTS = new Set([
   "message.updated", "message.part.updated", "message.part.delta", "message.removed", "session.error",
   "session.status", "session.idle", "session.created", "session.deleted", "session.compacted",
@@ -30,11 +31,11 @@ const MODULE = Symbol("this copy of the plugin")
 class Bridge {
   projects = new Map() // directory → {client, config, owner}
   waiting = new Map() // id of a request of ours → what takes its answer
-  tokens = new Map() // message and part → when a token of it was last passed on
+  told = new Map() // what was said of a part → when it was last passed on
   child = null
   id = 0
   failures = 0 // lives in a row that were short
-  told = false
+  complained = false
 
   open(directory, project) {
     this.projects.set(directory, project)
@@ -42,8 +43,8 @@ class Bridge {
   }
 
   introduce(directory) {
-    const { client, config } = this.projects.get(directory)
-    if (config) this.tell("project.opened", { directory, url: String(client._client?.getConfig?.().baseUrl ?? ""), config })
+    const { config } = this.projects.get(directory)
+    if (config) this.tell("project.opened", { directory, config })
   }
 
   close(directory, owner) {
@@ -54,53 +55,55 @@ class Bridge {
 
   start() {
     this.timer = undefined
-    const born = Date.now()
-    const child = spawn(COMMAND[0], COMMAND.slice(1), { stdio: ["pipe", "pipe", "ignore"], windowsHide: true })
-    this.child = child
-    child.once("error", (error) => this.ended(child, error))
-    child.once("exit", () => this.ended(child, null, Date.now() - born))
-    child.stdin.on("error", () => {})
-    this.listen(child)
-    child.unref()
+    this.born = Date.now()
+    try {
+      // Without PYTHONSAFEPATH a project's own json.py would be Python's.
+      const env = { ...process.env, PYTHONSAFEPATH: "1" }
+      this.child = spawn(COMMAND[0], COMMAND.slice(1), { stdio: ["pipe", "pipe", "ignore"], windowsHide: true, env })
+      this.listen(this.child)
+    } catch (error) {
+      this.ended(this.child, error)
+    }
     for (const directory of this.projects.keys()) this.introduce(directory)
   }
 
   listen(child) {
     let rest = "", bad = 0
-    child.stdout.setEncoding("utf8")
+    child.on("error", quietly((error) => this.ended(child, error)))
+    child.on("exit", quietly(() => this.ended(child)))
+    child.stdin.on("error", () => {})
     child.stdout.on("error", () => {})
-    child.stdout.on("data", (text) => {
-      const lines = (rest + text).split("\n")
+    child.stdout.setEncoding("utf8")
+    child.stdout.on("data", quietly((text) => {
+      if (child !== this.child) return
+      const lines = text.split("\n")
+      lines[0] = rest + lines[0]
       rest = lines.pop()
-      for (const line of lines) if (line && !this.take(child, line)) bad += 1
-      if (bad > NONSENSE || rest.length > LINE) this.kill(child)
-    })
+      for (const line of lines) if (line && !this.take(line)) bad += 1
+      if (bad > NONSENSE || rest.length > LINE) this.ended(child)
+    }))
+    // A host that is done must not wait for us.
+    for (const each of [child, child.stdin, child.stdout]) each.unref?.()
   }
 
-  kill(child) {
-    child.kill("SIGKILL")
-    this.ended(child, null)
-  }
-
-  ended(child, error, life = 0) {
+  ended(child, error) {
     if (child !== this.child) return
     this.child = null
+    child?.kill("SIGKILL")
     for (const answer of this.waiting.values()) answer(undefined)
-    this.waiting.clear()
-    this.failures = life > PROVEN ? 0 : this.failures + 1
+    this.failures = Date.now() - this.born > PROVEN ? 1 : this.failures + 1
     if (this.projects.size === 0) return
     if (error || this.failures === 3) this.complain(error?.code ?? "it ends at once")
-    const pause = Math.min(FIRST_PAUSE * 2 ** Math.max(this.failures - 1, 0), LONGEST_PAUSE)
-    this.timer = setTimeout(() => this.start(), pause)
+    this.timer = setTimeout(quietly(() => this.start()), Math.min(FIRST_PAUSE * 2 ** (this.failures - 1), LONGEST_PAUSE))
     this.timer.unref?.()
   }
 
   complain(reason) {
-    if (this.told) return
-    this.told = true
+    if (this.complained) return
+    this.complained = true
     const message = `No fallback: ${COMMAND[0]} can't be run (${reason}). Try: fallback-plugin doctor`
-    const body = JSON.stringify({ title: "fallback-plugin", message, variant: "warning", duration: 10_000 })
     this.log({ level: "error", message })
+    const body = JSON.stringify({ title: "fallback-plugin", message, variant: "warning", duration: 10_000 })
     // The TUI shows nothing while it starts.
     setTimeout(() => this.http({ method: "POST", path: "/tui/show-toast", body }).catch(() => {}), 3_000).unref()
   }
@@ -113,11 +116,11 @@ class Bridge {
   send(message) {
     const child = this.child
     if (!child?.stdin?.writable) return false
-    if (child.stdin.writableLength > BACKLOG) {
-      this.kill(child)
-      return false
-    }
-    child.stdin.write(JSON.stringify({ jsonrpc: "2.0", ...message }) + "\n")
+    if (child.unread > BACKLOG) return void this.ended(child)
+    const line = JSON.stringify({ jsonrpc: "2.0", ...message }) + "\n"
+    // Counted by hand: Bun's writableLength stays 0.
+    child.unread = (child.unread ?? 0) + line.length
+    child.stdin.write(line, () => (child.unread -= line.length))
     return true
   }
 
@@ -126,21 +129,21 @@ class Bridge {
   }
 
   ask(method, params) {
-    const id = ++this.id
-    if (!this.send({ id, method, params })) return Promise.resolve(undefined)
+    const id = ++this.id, child = this.child
+    if (!this.send({ id, method, params })) return undefined
     return new Promise((resolve) => {
-      const answer = (result) => {
-        clearTimeout(timer)
+      const timers = [setTimeout(resolve, WAIT), setTimeout(quietly(() => this.ended(child)), STUCK)]
+      timers[1].unref?.()
+      this.waiting.set(id, (result) => {
+        timers.forEach(clearTimeout)
         this.waiting.delete(id)
         resolve(result)
-      }
-      const timer = setTimeout(answer, WAIT)
-      this.waiting.set(id, answer)
+      })
     })
   }
 
   // Whether a line was JSON-RPC.
-  take(child, line) {
+  take(line) {
     let message
     try {
       message = JSON.parse(line)
@@ -159,7 +162,7 @@ class Bridge {
       if (method !== "http") throw Object.assign(new Error(`no method ${method}`), { rpc: -32601 })
       this.send({ id, result: await this.http(params) })
     } catch (error) {
-      this.send({ id, error: { code: error.rpc ?? -32000, message: String(error.name ?? "Error") } })
+      this.send({ id, error: { code: error?.rpc ?? -32000, message: String(error?.name ?? "Error") } })
     }
   }
 
@@ -176,27 +179,29 @@ class Bridge {
     return { status: response.status, headers: { "content-type": type }, body: await response.text() }
   }
 
-  forward(directory, event) {
-    if (!EVENTS.has(event.type)) return
-    if (event.type === "message.part.delta" && !this.isNews(event.properties)) return
-    this.tell("event", { directory, event: event.type === "message.part.updated" ? withoutText(event) : event })
+  forward(directory, { id, type, properties }) {
+    if (!EVENTS.has(type)) return
+    const needed = NEEDED[type]?.(properties) ?? properties
+    if (type.startsWith("message.part.") && !this.isNews(JSON.stringify(needed), Date.now())) return
+    this.tell("event", { directory, event: { id, type, properties: needed } })
   }
 
-  isNews({ messageID, partID }) {
-    const key = messageID + partID, now = Date.now()
-    if (now - (this.tokens.get(key) ?? 0) < TOKEN_PAUSE) return false
-    if (this.tokens.size > 1000) this.tokens.clear()
-    this.tokens.set(key, now)
-    return true
+  isNews(word, now) {
+    if (now - (this.told.get(word) ?? 0) < TOKEN_PAUSE) return false
+    if (this.told.size > 1000) this.told.clear()
+    return this.told.set(word, now)
   }
 }
 
-// A part as far as Python needs it: whether there is text, not which.
-function withoutText(event) {
-  const { id, sessionID, messageID, type, tool, callID, text, state } = event.properties.part
-  const known = state && { status: state.status, metadata: { sessionId: state.metadata?.sessionId } }
-  const part = { id, sessionID, messageID, type, tool, callID, text: text ? "…" : "", state: known }
-  return { id: event.id, type: event.type, properties: { sessionID: event.properties.sessionID, part } }
+// Events as far as Python needs them: of a part whether there is text, not which; of a message not the files it changed.
+const NEEDED = {
+  "message.part.delta": ({ sessionID, messageID, partID }) => ({ sessionID, messageID, partID }),
+  "message.part.updated": ({ sessionID, part: { id, messageID, type, tool, callID, text, state, sessionID: own } }) => {
+    const known = state && { status: state.status, metadata: { sessionId: state.metadata?.sessionId } }
+    return { sessionID, part: { id, sessionID: own, messageID, type, tool, callID, text: text ? "…" : "", state: known } }
+  },
+  "message.updated": ({ sessionID, info }) => ({ sessionID, info: { ...info, summary: undefined } }),
+  "session.created": ({ sessionID, info: { id, parentID } }) => ({ sessionID, info: { id, parentID } }),
 }
 
 // The host's configuration as far as Python needs it: no keys, no prompts.
@@ -209,11 +214,13 @@ function chainsOf(config) {
 }
 
 // Whatever goes wrong in here, the host goes on.
-const quietly = (hook) => async (...values) => {
+const quietly = (work) => async (...values) => {
   try {
-    await hook(...values)
+    await work(...values)
   } catch {}
 }
+
+const isModel = (model) => [model?.providerID, model?.modelID].every((name) => name && typeof name === "string")
 
 export const FallbackPlugin = async ({ client, directory }) => {
   const bridge = (globalThis[Symbol.for("fallback-plugin.bridge")] ??= new Bridge())
@@ -223,9 +230,7 @@ export const FallbackPlugin = async ({ client, directory }) => {
   bridge.open(directory, { client, config: undefined, owner: MODULE })
   return {
     config: quietly((config) => {
-      const project = bridge.projects.get(directory)
-      if (!project) return
-      project.config = chainsOf(config)
+      bridge.projects.get(directory).config = chainsOf(config)
       bridge.introduce(directory)
     }),
     event: quietly(({ event }) => bridge.forward(directory, event)),
@@ -234,7 +239,7 @@ export const FallbackPlugin = async ({ client, directory }) => {
       const { sessionID, messageID, model: picked } = input
       const params = { directory, sessionID, messageID, agent: agent ?? input.agent, model, picked: Boolean(picked), id }
       const answer = model && (await bridge.ask("chat.message", params))
-      if (answer?.model) output.message.model = answer.model
+      if (isModel(answer?.model)) output.message.model = answer.model
     }),
     "tool.execute.after": quietly(({ tool, sessionID, callID }) => {
       bridge.tell("tool.executed", { directory, tool, sessionID, callID })

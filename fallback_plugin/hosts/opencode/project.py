@@ -7,6 +7,7 @@ from typing import Protocol
 
 import anyio
 from anyio import to_thread
+from anyio.abc import TaskGroup
 
 from fallback_plugin.config.load import ConfigSource, LoadedConfig
 from fallback_plugin.config.schema import Settings
@@ -85,23 +86,31 @@ class Project:
         return prompt.route if self._plugin is None else await self._plugin.route_prompt(prompt)
 
     async def run(self) -> None:
-        """Carry turns on until `close`."""
-        loaded, fault = await self._load()
+        """Carry turns on until `close`; may be called again after it has failed."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._serve)
+                await self._closed.wait()
+                tasks.cancel_scope.cancel()
+        finally:
+            self._plugin = self._intake = None
+
+        await self._client.close()
+
+    async def _serve(self) -> None:
+        loaded = await self._load()
         self._rules_of = rules_maker(loaded.settings, self._say)
         store = await self._open_store(loaded)
-        rules = self._rules_of(self._host_config)
-        plugin = FallbackPlugin(self._host, rules, observer=self._observe, store=store, place=self._directory)
+        plugin = FallbackPlugin(self._host, Rules(), observer=self._observe, store=store, place=self._directory)
         async with plugin, anyio.create_task_group() as tasks:
             self._begin(plugin)
-            tasks.start_soon(self._watch, loaded)
-            tasks.start_soon(self._complain, fault)
+            tasks.start_soon(self._watch, loaded, tasks)
+            if isinstance(store, DegradingStore):
+                tasks.start_soon(store.run)
+
             await self.catch_up()
             path = loaded.path or "no configuration file"
             self._say(f"{self._directory}: ready ({path})", ready=True, directory=self._directory)
-            await self._closed.wait()
-            tasks.cancel_scope.cancel()
-
-        await self._client.close()
 
     async def catch_up(self) -> None:
         """Look at the sessions that are at work."""
@@ -116,22 +125,23 @@ class Project:
 
     def _begin(self, plugin: FallbackPlugin) -> None:
         self._plugin, self._intake = plugin, Intake(plugin)
+        self.configure(self._host_config)
         for raw in self._early:
             self._intake.take(raw)
 
         self._early.clear()
 
-    async def _load(self) -> tuple[LoadedConfig, str]:
-        """The configuration, and what is wrong with it; a broken file must not cost the chains of the host's own."""
+    async def _load(self) -> LoadedConfig:
+        """The configuration; a broken file, of which the watch tells, must not cost the chains of the host's own."""
         try:
             loaded = await to_thread.run_sync(self._source.load)
-        except ConfigurationError as error:
-            return LoadedConfig(settings=Settings()), str(error)
+        except ConfigurationError:
+            return LoadedConfig(settings=Settings())
 
         for warning in loaded.warnings:
             self._say(f"warning: {warning}")
 
-        return loaded, ""
+        return loaded
 
     @property
     def _source(self) -> ConfigSource:
@@ -149,7 +159,7 @@ class Project:
 
         return store
 
-    async def _watch(self, loaded: LoadedConfig) -> None:
+    async def _watch(self, loaded: LoadedConfig, tasks: TaskGroup) -> None:
         async def on_change(changed: LoadedConfig) -> None:
             self._rules_of = rules_maker(changed.settings, self._say)
             self.configure(self._host_config)
@@ -157,13 +167,11 @@ class Project:
 
         async def on_error(error: ConfigurationError) -> None:
             self._say(f"{error}\nthe last good configuration stays in force")
+            tasks.start_soon(self._complain, str(error))
 
         await watch_config(self._source, on_change, on_error, current=loaded)
 
     async def _complain(self, fault: str) -> None:
-        if not fault:
-            return
-
         await anyio.sleep(TOAST_DELAY)
         try:
             await self._host.show(Toast(title="fallback-plugin", message=fault.partition("\n")[0], variant="error"))
