@@ -13,12 +13,10 @@ asks before it runs a command. Whoever needs a server with another configuration
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
-import subprocess
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import urlsplit
@@ -32,14 +30,14 @@ from fallback_plugin.core.policy import Policy, Rules
 from fallback_plugin.hosts.opencode.attachment import Attachment
 from fallback_plugin.hosts.opencode.client import OpenCodeClient
 from fallback_plugin.testing.opencode import OpenCodeServer, find_opencode, opencode_config
+from fallback_plugin.testing.opencode_package import install_package
 from fallback_plugin.testing.opencode_plugged import PluggedOpenCode
 from fallback_plugin.testing.opencode_scene import Scene, SceneNames, route
 from fallback_plugin.testing.provider import FaultyProvider
 
 PACKAGE = Path(__file__).parent / "opencode"
-NODE_MODULES = PACKAGE / "node_modules"
-SCENES = 120
-_INSTALL_SECONDS = 300
+SCENES = 150
+INSTALL_SECONDS = 300
 
 
 def pytest_collection_modifyitems(items):
@@ -57,11 +55,12 @@ def anyio_backend():
 @pytest.fixture(scope="session")
 def opencode_binary():
     """The pinned OpenCode, installed by npm where it is not there yet."""
-    with _lock(PACKAGE / ".cache" / "install.lock"):
-        if "FALLBACK_PLUGIN_OPENCODE" not in os.environ and not _is_installed():
-            _install()
+    if "FALLBACK_PLUGIN_OPENCODE" not in os.environ:
+        missing = anyio.run(partial(install_package, PACKAGE, patience=INSTALL_SECONDS))
+        if missing:
+            pytest.fail(f"the e2e tests need the pinned OpenCode: {missing}", pytrace=False)
 
-    return find_opencode([NODE_MODULES])
+    return find_opencode([PACKAGE / "node_modules"])
 
 
 @pytest.fixture(scope="session")
@@ -72,40 +71,40 @@ def provider():
 
 
 @pytest.fixture(scope="session")
-def scene_names():
-    """The names of all scenes that the shared server knows."""
-    return [SceneNames(f"a{number}") for number in range(1, SCENES + 1)]
+async def bare_opencode(opencode_binary, provider):
+    """The shared server without the plugin; its first turn, which takes seconds, is over."""
+    names = scenes_of("a")
+    async with OpenCodeServer(opencode_binary, config=settings_of(names, provider)) as server:
+        await warm_up(server, provider, names[0])
+        yield server, iter(names)
 
 
 @pytest.fixture(scope="session")
-def opencode_settings(provider, scene_names):
-    """What opencode.json of the shared servers holds."""
+async def plugged_opencode(opencode_binary, provider):
+    """The shared server that has loaded the plugin."""
+    names = scenes_of("p")
+    async with PluggedOpenCode(opencode_binary, config=settings_of(names, provider)) as server:
+        await warm_up(server, provider, names[0])
+        yield server, iter(names)
+
+
+def scenes_of(prefix):
+    """The names of all scenes that a shared server knows; the provider is one for both servers."""
+    return [SceneNames(f"{prefix}{number}") for number in range(1, SCENES + 1)]
+
+
+def settings_of(scenes, provider):
+    """What opencode.json of a shared server holds."""
     return opencode_config(
         provider.base_url,
-        agents=[agent for names in scene_names for agent in (*names.agents, *names.subagents)],
-        models=[model for names in scene_names for model in (*names.models, *subagent_models(names))],
+        agents=[agent for names in scenes for agent in (*names.agents, *names.subagents)],
+        models=[model for names in scenes for model in (*names.models, *subagent_models(names))],
     )
-
-
-@pytest.fixture(scope="session")
-async def bare_opencode(opencode_binary, opencode_settings, provider, scene_names):
-    """The shared server without the plugin; its first turn, which takes seconds, is over."""
-    async with OpenCodeServer(opencode_binary, config=opencode_settings) as server:
-        await warm_up(server, provider, scene_names[0])
-        yield server
 
 
 def subagent_models(names):
     """The models of a scene's subagents."""
     return (*names.worker_models, names.helper_model, names.deputy_model)
-
-
-@pytest.fixture(scope="session")
-async def plugged_opencode(opencode_binary, opencode_settings, provider, scene_names):
-    """The shared server that has loaded the plugin."""
-    async with PluggedOpenCode(opencode_binary, config=opencode_settings) as server:
-        await warm_up(server, provider, scene_names[0])
-        yield server
 
 
 async def warm_up(server, provider, names):
@@ -116,56 +115,26 @@ async def warm_up(server, provider, names):
 
 
 @pytest.fixture(scope="session")
-def opencode(request):
-    """The shared server: without the plugin, or, for modules that ask for it, with the plugin inside."""
-    return request.getfixturevalue("plugged_opencode" if getattr(request, "param", "") == "plugin" else "bare_opencode")
-
-
-@pytest.fixture(scope="session")
-def _unused_names(scene_names):
-    return iter(scene_names)
+def shared_opencode(request):
+    """The shared server and its unused scenes: without the plugin, or, for tests that ask so, with it inside."""
+    inside = getattr(request, "param", "attach") == "plugin"
+    return request.getfixturevalue("plugged_opencode" if inside else "bare_opencode")
 
 
 @pytest.fixture
-async def scene(opencode, provider, _unused_names):
+def opencode(shared_opencode):
+    """The shared server."""
+    return shared_opencode[0]
+
+
+@pytest.fixture
+async def scene(shared_opencode, provider):
     """An agent with a chain of models that no other test uses, see `fallback_plugin.testing.opencode_scene`."""
-    names = next(_unused_names, None)
-    assert names is not None, f"more than {SCENES} scenes in one process: raise SCENES"
+    opencode, unused = shared_opencode
+    names = next(unused, None)
+    assert names is not None, f"more than {SCENES} scenes on one server: raise SCENES"
     async with Scene.open(opencode, provider, names) as opened:
         yield opened
-
-
-def _is_installed():
-    """Whether node_modules holds what the lock file says: npm leaves a copy of it there when it is done."""
-    done = NODE_MODULES / ".package-lock.json"
-
-    return done.is_file() and done.stat().st_mtime >= (PACKAGE / "package-lock.json").stat().st_mtime
-
-
-def _install():
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.fail(
-            "the e2e tests need npm to install the pinned OpenCode (or FALLBACK_PLUGIN_OPENCODE)", pytrace=False
-        )
-
-    done = subprocess.run(
-        [npm, "ci"], cwd=PACKAGE, capture_output=True, text=True, timeout=_INSTALL_SECONDS, check=False
-    )
-    if done.returncode:
-        pytest.fail(f"npm ci in {PACKAGE} failed:\n{done.stderr[-2000:]}", pytrace=False)
-
-    # npm keeps the time of an unchanged tree, and the next run would install again.
-    (NODE_MODULES / ".package-lock.json").touch()
-
-
-@contextmanager
-def _lock(path):
-    """Let one process at a time install, as each xdist worker has its own session."""
-    path.parent.mkdir(exist_ok=True)
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from fallback_plugin.testing.faults import FAILURES, Answer, Hang, Stall
 
-pytestmark = pytest.mark.parametrize("opencode", ["attach", "plugin"], indirect=True, scope="session")
+pytestmark = pytest.mark.parametrize("shared_opencode", ["attach", "plugin"], indirect=True, scope="session")
 
 
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES.keys())

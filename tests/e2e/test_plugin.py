@@ -17,7 +17,7 @@ from fallback_plugin.testing.opencode_conversation import Conversation
 from fallback_plugin.testing.opencode_plugged import PluggedOpenCode
 from fallback_plugin.testing.opencode_scene import Scene, SceneNames, route
 
-shared = pytest.mark.parametrize("opencode", ["plugin"], indirect=True, scope="session")
+shared = pytest.mark.parametrize("shared_opencode", ["plugin"], indirect=True, scope="session")
 
 
 def toasts(scene):

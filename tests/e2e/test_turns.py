@@ -19,7 +19,7 @@ from fallback_plugin.testing.faults import (
 )
 from fallback_plugin.testing.opencode_scene import route
 
-pytestmark = pytest.mark.parametrize("opencode", ["attach", "plugin"], indirect=True, scope="session")
+pytestmark = pytest.mark.parametrize("shared_opencode", ["attach", "plugin"], indirect=True, scope="session")
 
 PIXEL = base64.b64encode(
     base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
