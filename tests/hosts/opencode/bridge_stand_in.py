@@ -74,6 +74,8 @@ if manner == "asks":
 
 ANSWERS = {
     "routes": {"result": {"model": {"providerID": "two", "modelID": "org/b"}}},
+    "dates": {"result": {"created": 1_700_000_000_123}},
+    "misdates": {"result": {"created": "yesterday"}},
     "keeps": {"result": {}},
     "refuses": {"error": {"code": -32000, "message": "KeyError"}},
     "text": {"result": {"model": "two/b"}},
