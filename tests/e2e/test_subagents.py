@@ -21,6 +21,8 @@ from fallback_plugin.testing.faults import (
 )
 from fallback_plugin.testing.opencode_scene import route
 
+pytestmark = pytest.mark.parametrize("shared_opencode", ["plugin"], indirect=True, scope="session")
+
 
 def task(agent, *, then=None, prompt="do the work"):
     """The model's call of the tool that starts a subagent."""
