@@ -116,7 +116,8 @@ class Rules:
 
         Args:
             agent: the agent's name.
-            lineage: for a subagent, whose chain it inherits if it has none of its own: nearest first (X15).
+            lineage: for a subagent, whose chain it inherits if it has none of its own: nearest first (X15). The
+                ancestor's own model, which opens that ancestor's chain, stands in for the subagent's last of all.
         """
         own = self._named(agent)
         if own is not None and own.chain:
@@ -125,7 +126,9 @@ class Rules:
         for ancestor in lineage:
             named = self._named(ancestor)
             if named is not None and named.chain:
-                return replace(own or self.default, chain=named.chain)
+                last = tuple(route for route in named.chain if route == named.primary)
+                fallbacks = tuple(route for route in named.chain if route != named.primary)
+                return replace(own or self.default, chain=(*fallbacks, *last))
 
         return own or self.default
 

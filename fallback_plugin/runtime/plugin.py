@@ -225,7 +225,8 @@ class FallbackPlugin:
             The route: the prompt's own unless that is known to be out, or was a stand-in for one that is back.
         """
         session = self.sessions.get(self._records.resolve(prompt.session_id))
-        choice = await self._router.choose(session, prompt, self._rules.policy(prompt.agent))
+        policy = self._rules.policy(prompt.agent, session.lineage if session else ())
+        choice = await self._router.choose(session, prompt, policy)
         if choice.route != choice.wanted:
             self.handle(self._router.event_of(prompt.session_id, choice, anyio.current_time()))
 

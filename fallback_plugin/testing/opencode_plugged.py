@@ -9,6 +9,7 @@ await server.wait_for_record(lambda record: record.get("notice") == "recovered")
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -54,7 +55,7 @@ class PluggedOpenCode(OpenCodeServer):
         command: tuple[str, ...] = BRIDGE,
         **options: Any,
     ) -> None:
-        environment = {"FALLBACK_PLUGIN_HOME": f"../{_STATE}", **options.pop("environment", {})}
+        environment = {"FALLBACK_PLUGIN_HOME": f"../{_STATE}", **_python_path(), **options.pop("environment", {})}
         files = {**plugin_files(command), _SETTINGS: json.dumps(settings or {}), **options.pop("files", {})}
         super().__init__(binary, config=config, environment=environment, files=files, **options)
 
@@ -118,3 +119,9 @@ class PluggedOpenCode(OpenCodeServer):
     def bridges(self) -> list[int]:
         """Process ids of the bridges that have written to the log, oldest first."""
         return list(dict.fromkeys(record["pid"] for record in self.records))
+
+
+def _python_path() -> dict[str, str]:
+    """Where this process looks for packages: the bridge is to be the one under test, not one that is installed too."""
+    places = os.environ.get("PYTHONPATH", "")
+    return {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, places.split(os.pathsep)))} if places else {}

@@ -466,6 +466,14 @@ def test_a_child_without_a_chain_inherits_the_nearest_one(top):
     assert rules.policy("nobody", ("nobody else",)).chain == (B,)
 
 
+def test_an_inherited_chain_ends_with_the_model_that_it_stands_in_for():
+    rules = Rules(agents={"build": Policy(primary=OWN, chain=(OWN, A, B)), "worker": Policy(primary=WORKER)})
+
+    assert rules.policy("worker", ("build",)).chain == (A, B, OWN)
+    assert rules.policy("worker", ("build",)).primary == WORKER
+    assert rules.policy("build").chain == (OWN, A, B)
+
+
 def test_the_lineage_reaches_a_grandchild(family):
     family.delegates(KID, GRANDKID)
 

@@ -38,6 +38,8 @@ from fallback_plugin.testing.provider import FaultyProvider
 PACKAGE = Path(__file__).parent / "opencode"
 SCENES = 150
 INSTALL_SECONDS = 300
+WARMING = "build"
+"""An agent of the host's own, which no test uses."""
 
 
 def pytest_collection_modifyitems(items):
@@ -162,10 +164,16 @@ async def attach(opencode, scene):
 async def plugged(server, names, limits):
     """The plugin inside a server, with nothing remembered; gives what it announces."""
     chain = limits.pop("chain", tuple(route(model) for model in names.models))
-    own = {"fallback_models": list(chain), **limits}
     seen = len(server.records)
-    agents = {agent.name: own for agent in names.agents if agent.model}
-    await server.configure({"store": "memory://", **own, "agents": agents})
+    # Subagents have the chain of the host's configuration, or none.
+    agents = {agent.name: {"fallback_models": list(chain)} for agent in names.agents}
+    await server.configure({"store": "memory://", **limits, "agents": {**agents, WARMING: {"enabled": False}}})
+    # The project was opened anew: its first turn takes longer than many a limit.
+    async with server.client() as client:
+        session = (await client.post("/session", json={"title": "spares the host's title job"})).json()["id"]
+        prompt = {"agent": WARMING, "parts": [{"type": "text", "text": "warm up"}]}
+        (await client.post(f"/session/{session}/message", json=prompt)).raise_for_status()
+
     return LoggedNotices(server, seen)
 
 

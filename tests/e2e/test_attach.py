@@ -15,7 +15,7 @@ import anyio
 import pytest
 from anyio.streams.text import TextReceiveStream
 
-from fallback_plugin.testing.faults import Answer, Hang, SlowAnswer, rate_limited
+from fallback_plugin.testing.faults import Answer, CallTool, Hang, SlowAnswer, rate_limited
 from fallback_plugin.testing.opencode import OpenCodeServer, opencode_config
 from fallback_plugin.testing.opencode_scene import route
 
@@ -214,6 +214,26 @@ async def test_a_hop_under_way_is_finished_before_the_end(scene, provider, openc
 
     assert await conversation.answers() == ["from second"]
     assert "hop" in attached.of(conversation.id)
+
+
+async def test_a_subagents_fallback_answers_the_session_that_waits_for_it(scene, provider, opencode):
+    primary, second, _ = scene.names.worker_models
+    work = {"description": "work", "prompt": "do the work", "subagent_type": scene.names.worker}
+    provider.script(scene.primary, CallTool("task", work), Answer("the parent is done"))
+    provider.script(primary, rate_limited())
+    provider.script(second, Answer("the real answer"))
+    conversation = await scene.conversation()
+    async with attach_process(opencode.url) as attached:
+        await conversation.prompt("delegate")
+        await conversation.wait_until_answered()
+        await conversation.wait_until_idle(quiet=1.0)
+
+    [_, request] = provider.requests_of(scene.primary)
+    assert "the real answer" in request.texts("tool")[0]
+    assert len(provider.requests_of(second)) == 1
+    [child] = (await scene.client.get(f"/session/{conversation.id}/children")).json()
+    assert attached.of(child["id"]) == ["failure", "hop", "recovered"]
+    assert attached.of(conversation.id) == []
 
 
 def run_attach(*arguments, environment=None):

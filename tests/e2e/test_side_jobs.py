@@ -6,6 +6,8 @@ import pytest
 
 from fallback_plugin.testing.faults import Answer, Fail, Hang, rate_limited
 
+pytestmark = pytest.mark.parametrize("shared_opencode", ["plugin"], indirect=True, scope="session")
+
 TITLE = "title"
 """The model of the title job, shared by all scenes."""
 FAILURES = {"429": rate_limited(), "401": Fail(401), "hang": Hang()}

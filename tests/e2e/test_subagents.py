@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 
 import anyio
@@ -20,6 +22,8 @@ from fallback_plugin.testing.faults import (
     rate_limited,
 )
 from fallback_plugin.testing.opencode_scene import route
+
+pytestmark = pytest.mark.parametrize("shared_opencode", ["plugin"], indirect=True, scope="session")
 
 
 def task(agent, *, then=None, prompt="do the work"):
@@ -390,20 +394,25 @@ async def test_the_parents_model_fails_after_its_child_did(scene, provider, atta
 
 
 @pytest.mark.parametrize("failure", [rate_limited(retry_after=3600), Hang()], ids=["429", "hang"])
-async def test_the_plugin_comes_when_the_child_has_failed_already(scene, provider, attach, failure):
+async def test_the_plugin_comes_when_the_child_has_failed_already(scene, provider, attach, opencode, failure):
     primary, second, _ = scene.names.worker_models
     provider.script(scene.primary, task(scene.names.worker), Answer("the parent is done"))
     provider.script(primary, failure)
     provider.script(second, Answer("the real answer"))
+    await attach(timeout_seconds=1.0)
+    # One that is deaf until it dies has never been there.
+    bridge = opencode.bridges()[-1]
+    os.kill(bridge, signal.SIGSTOP)
     conversation = await scene.conversation()
     await conversation.prompt("delegate")
     await provider.wait_for(primary)
     await anyio.sleep(0.5)
 
-    await attach(timeout_seconds=1.0)
+    os.kill(bridge, signal.SIGKILL)
     await conversation.wait_until_answered()
     await conversation.wait_until_idle(quiet=1.0)
 
+    assert opencode.bridges()[-1] != bridge
     [_, request] = provider.requests_of(scene.primary)
     assert "the real answer" in request.texts("tool")[0]
     assert len(provider.requests_of(second)) == 1

@@ -8,6 +8,7 @@ import pytest
 from fallback_plugin.core.actions import NoticeType
 from fallback_plugin.core.events import AssistantMessage, MessageUpdated, PartType, PartUpdated, UserMessage
 from fallback_plugin.core.failure import Failure, Kind, Scope
+from fallback_plugin.core.family_events import ParentKnown
 from fallback_plugin.core.policy import Policy, Rules
 from fallback_plugin.core.record import Phase
 from fallback_plugin.core.routing import Prompt, RouteChoice
@@ -337,6 +338,15 @@ async def test_a_switched_off_policy_and_an_empty_chain_route_nothing():
             assert await plugin.route_prompt(prompt()) == PRIMARY
 
         assert plugin.notices == []
+
+
+async def test_a_subagents_first_prompt_passes_a_dead_route_by_the_chain_that_it_inherits():
+    async with at_work() as plugin:
+        plugin.reload(Rules(agents={"lead": Policy(primary=B, chain=(B, A))}))
+        plugin.handle(ParentKnown(session_id=SES, parent_id="ses_0", lineage=("lead",)))
+        await plugin.health.report_failure(PRIMARY, failure(60), now=anyio.current_time())
+
+        assert await plugin.route_prompt(prompt(message_id="u1")) == A
 
 
 # ── unfinished hops of other places, and of long ago ─────────────────────────────────────────────────────────────

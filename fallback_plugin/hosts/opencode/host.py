@@ -15,6 +15,7 @@ from fallback_plugin.errors import HostRefused, HostUnavailable
 from fallback_plugin.hosts.opencode.client import ABORT_PATIENCE, OpenCodeClient
 from fallback_plugin.hosts.opencode.events import MalformedEvent, parse_history, parse_status
 from fallback_plugin.hosts.opencode.replay import replay_tiers
+from fallback_plugin.hosts.opencode.task_calls import name_children
 from fallback_plugin.hosts.opencode.task_results import StillRunning, parent_of, splice_result
 from fallback_plugin.runtime.host import Toast
 
@@ -127,6 +128,7 @@ class OpenCodeHost:
 
             raise
 
+        await name_children(self._client, session_id, history)
         now_wall = self._wall_clock()
         try:
             user, assistants = parse_history(history, now_wall)

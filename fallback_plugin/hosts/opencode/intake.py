@@ -7,6 +7,7 @@ from collections import Counter
 from typing import cast
 
 from fallback_plugin.hosts.opencode.events import MalformedEvent, parse_event
+from fallback_plugin.hosts.opencode.task_calls import TaskCalls
 from fallback_plugin.runtime.plugin import FallbackPlugin
 
 
@@ -24,6 +25,7 @@ class Intake:
         self.counts: Counter[str] = Counter()
         self._plugin = plugin
         self._last_id: str | None = None
+        self._calls = TaskCalls()
 
     def take(self, raw: object) -> str | None:
         """Parse and handle one decoded event; what can't be read is skipped.
@@ -47,6 +49,7 @@ class Intake:
             return None
 
         self._last_id = identity
+        event = self._calls.complete(event, raw)
         if event is None:
             self.counts["passed over"] += 1
             return fields.get("type")

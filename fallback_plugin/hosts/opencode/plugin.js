@@ -70,8 +70,7 @@ class Bridge {
     let rest = "", bad = 0
     child.on("error", quietly((error) => this.ended(child, error)))
     child.on("exit", quietly(() => this.ended(child)))
-    child.stdin.on("error", () => {})
-    child.stdout.on("error", () => {})
+    for (const each of [child.stdin, child.stdout]) each.on("error", () => {})
     child.stdout.setEncoding("utf8")
     child.stdout.on("data", quietly((text) => {
       if (child !== this.child) return
@@ -81,8 +80,7 @@ class Bridge {
       for (const line of lines) if (line && !this.take(line)) bad += 1
       if (bad > NONSENSE || rest.length > LINE) this.ended(child)
     }))
-    // A host that is done must not wait for us.
-    for (const each of [child, child.stdin, child.stdout]) each.unref?.()
+    for (const each of [child, child.stdin, child.stdout]) each.unref?.() // a host that is done must not wait for us
   }
 
   ended(child, error) {
@@ -195,11 +193,13 @@ class Bridge {
 const NEEDED = {
   "message.part.delta": ({ sessionID, messageID, partID }) => ({ sessionID, messageID, partID }),
   "message.part.updated": ({ sessionID, part: { id, messageID, type, tool, callID, text, state, sessionID: own } }) => {
-    const known = state && { status: state.status, metadata: { sessionId: state.metadata?.sessionId } }
+    const input = tool === "task" ? { ...state?.input, prompt: undefined } : undefined // it makes the subagent's title
+    const known = state && { status: state.status, metadata: { sessionId: state.metadata?.sessionId }, input }
     return { sessionID, part: { id, sessionID: own, messageID, type, tool, callID, text: text ? "…" : "", state: known } }
   },
   "message.updated": ({ sessionID, info }) => ({ sessionID, info: { ...info, summary: undefined } }),
-  "session.created": ({ sessionID, info: { id, parentID } }) => ({ sessionID, info: { id, parentID } }),
+  "session.created": ({ sessionID, info: { id, parentID, title } }) =>
+    ({ sessionID, info: parentID ? { id, parentID, title } : { id } }),
 }
 
 // The host's configuration as far as Python needs it: no keys, no prompts.

@@ -344,15 +344,31 @@ def test_events_of_other_types_stay_where_they_are_and_messages_go_without_their
     node = start("keeps")
     node.load()
     node.event("session.updated", sessionID="ses_1", info={"title": "a secret"})
-    node.event("session.created", sessionID="ses_1", info={"id": "ses_1", "parentID": "ses_0", "title": "a secret"})
+    node.event("session.created", sessionID="ses_1", info={"id": "ses_1", "title": "a secret", "cost": 0})
     info = {"id": "msg_1", "role": "user", "system": "Be terse.", "summary": {"diffs": ["a secret"]}}
     node.event("message.updated", sessionID="ses_1", info=info)
     node.hook("tool.execute.after", {"tool": "bash", "sessionID": "ses_1", "callID": "c"}, {"output": "a secret"})
     until(lambda: node.noted("tool.executed"))
 
     created, updated = (each["event"]["properties"] for each in node.noted("event"))
-    assert created == {"sessionID": "ses_1", "info": {"id": "ses_1", "parentID": "ses_0"}}
+    assert created == {"sessionID": "ses_1", "info": {"id": "ses_1"}}
     assert updated["info"] == {"id": "msg_1", "role": "user", "system": "Be terse."}
+    assert "secret" not in node.notes.read_text()
+
+
+def test_a_subagents_call_and_its_session_go_with_the_title_that_they_share(start):
+    node = start("keeps")
+    node.load()
+    info = {"id": "ses_2", "parentID": "ses_1", "title": "look (@explore subagent)"}
+    node.event("session.created", sessionID="ses_2", info={**info, "cost": 0})
+    asked = {"description": "look", "subagent_type": "explore", "prompt": "a secret"}
+    part = {"id": "prt_1", "sessionID": "ses_1", "messageID": "msg_1", "type": "tool", "tool": "task", "callID": "c"}
+    node.event("message.part.updated", sessionID="ses_1", part=part | {"state": {"status": "running", "input": asked}})
+    until(lambda: len(node.noted("event")) == 2)
+
+    created, updated = (each["event"]["properties"] for each in node.noted("event"))
+    assert created["info"] == info
+    assert updated["part"]["state"]["input"] == {"description": "look", "subagent_type": "explore"}
     assert "secret" not in node.notes.read_text()
 
 
