@@ -23,6 +23,8 @@ from fallback_plugin.testing.faults import (
 from fallback_plugin.testing.opencode import PROVIDER
 from fallback_plugin.testing.opencode_scene import route
 
+pytestmark = pytest.mark.parametrize("shared_opencode", ["plugin"], indirect=True, scope="session")
+
 NEARLY_FULL = 127_000
 """Prompt tokens that leave no room in a context of 128,000."""
 FAILURES = {
