@@ -27,6 +27,8 @@ FIRST_COOLDOWN = 60.0
 LONGEST_COOLDOWN = 3600.0
 PROBE_SECONDS = 60.0
 """Seconds that a probe may take before another caller may try."""
+WITNESSES_KEPT = 16
+"""Routes remembered of those whose failures told of one outage; a chain is shorter."""
 
 _SAYS_NOTHING = frozenset({Kind.ABORTED, Kind.BAD_REQUEST, Kind.CONTENT_POLICY, Kind.CONTEXT_OVERFLOW})
 """Kinds that tell nothing about the health of a route."""
@@ -52,7 +54,7 @@ class Outage:
         kind: of the last failure.
         prober: who may ask it now.
         probe_until_wall: until when.
-        route: the route whose failure told of it last.
+        routes: the routes whose failures told of it, the last one last.
     """
 
     until_wall: float
@@ -60,7 +62,7 @@ class Outage:
     kind: Kind = Kind.RATE_LIMIT
     prober: str | None = None
     probe_until_wall: float = 0.0
-    route: str | None = None
+    routes: tuple[str, ...] = ()
 
 
 def key_of(route: str, failure: Failure) -> str | None:
@@ -94,6 +96,12 @@ def record_outage(
         until = max(until, own)
 
     return Outage(until_wall=until, failures=failures, kind=failure.kind)
+
+
+def told_by(outage: Outage, route: str) -> Outage:
+    """The outage with `route` as the last one whose failure told of it."""
+    others = [other for other in outage.routes if other != route]
+    return replace(outage, routes=(*others, route)[-WITNESSES_KEPT:])
 
 
 def health_of(outage: Outage | None, now_wall: float) -> Health:
@@ -135,11 +143,11 @@ def to_json(outage: Outage) -> dict[str, Any]:
         "kind": outage.kind.value,
         "prober": outage.prober,
         "probe_until_wall": outage.probe_until_wall,
-        "route": outage.route,
+        "routes": list(outage.routes),
     }
 
 
 def from_json(value: Mapping[str, Any]) -> Outage:
     """The outage that `to_json` gave."""
-    values: dict[str, Any] = {**value, "kind": Kind(value["kind"])}
+    values: dict[str, Any] = {**value, "kind": Kind(value["kind"]), "routes": tuple(value["routes"])}
     return Outage(**values)
