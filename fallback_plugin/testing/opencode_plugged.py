@@ -9,6 +9,7 @@ await server.wait_for_record(lambda record: record.get("notice") == "recovered")
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,6 +19,9 @@ import anyio
 
 from fallback_plugin.hosts.opencode.bridge_log import LOG_NAME
 from fallback_plugin.hosts.opencode.installation import PLUGIN_NAME, plugin_text
+from fallback_plugin.runtime.health import KIND as HEALTH
+from fallback_plugin.stores.sqlite import SqliteStore
+from fallback_plugin.stores.url import FILE_NAME
 from fallback_plugin.testing.opencode import OpenCodeServer
 
 BRIDGE = (sys.executable, "-m", "fallback_plugin", "bridge")
@@ -54,7 +58,10 @@ class PluggedOpenCode(OpenCodeServer):
         command: tuple[str, ...] = BRIDGE,
         **options: Any,
     ) -> None:
-        environment = {"FALLBACK_PLUGIN_HOME": f"../{_STATE}", **options.pop("environment", {})}
+        # The bridge is to be of the same code as the caller, also where that is not what is installed.
+        same_code = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
+        own = {"FALLBACK_PLUGIN_HOME": f"../{_STATE}", **same_code}
+        environment = own | options.pop("environment", {})
         files = {**plugin_files(command), _SETTINGS: json.dumps(settings or {}), **options.pop("files", {})}
         super().__init__(binary, config=config, environment=environment, files=files, **options)
 
@@ -74,19 +81,31 @@ class PluggedOpenCode(OpenCodeServer):
         return [json.loads(line) for line in text.splitlines()]
 
     async def configure(self, settings: Mapping[str, Any]) -> None:
-        """Put other settings in force, with nothing remembered where they name the store memory://.
+        """Put other settings in force, as a user does who saves the file, and let nobody be known to be out.
 
         Args:
-            settings: what the configuration file is to hold.
+            settings: what the configuration file is to hold; the store is read at the start only.
         """
-        path = self.project / _SETTINGS
-        await anyio.Path(path).write_text(json.dumps(settings), encoding="utf-8")
-        seen = len(self.records)
-        async with self.client() as client:
-            (await client.post("/instance/dispose")).raise_for_status()
-            (await client.get("/config")).raise_for_status()
+        await self.wait_for_record(lambda record: bool(record.get("ready")))
+        await self._forget_outages()
+        path = anyio.Path(self.project / _SETTINGS)
+        if json.loads(await path.read_text(encoding="utf-8")) == settings:
+            return
 
-        await self.wait_for_record(lambda record: bool(record.get("ready")), since=seen)
+        seen = len(self.records)
+        draft = path.with_suffix(".draft")
+        await draft.write_text(json.dumps(settings), encoding="utf-8")
+        await draft.replace(path)
+        await self.wait_for_record(lambda record: bool(record.get("reloaded")), since=seen)
+
+    async def _forget_outages(self) -> None:
+        store = SqliteStore(self.log.with_name(FILE_NAME))
+        await store.open()
+        try:
+            for record in await store.scan(HEALTH):
+                await store.delete(HEALTH, record.key)
+        finally:
+            await store.close()
 
     async def wait_for_record(
         self,

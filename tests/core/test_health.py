@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from fallback_plugin.core.failure import Failure, Kind, Scope
 from fallback_plugin.core.health import (
-    WITNESSES_KEPT,
     LONGEST_COOLDOWN,
     PROBE_SECONDS,
+    WITNESSES_KEPT,
     Health,
     Outage,
     claim_probe,

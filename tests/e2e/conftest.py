@@ -160,12 +160,12 @@ async def attach(opencode, scene):
 
 
 async def plugged(server, names, limits):
-    """The plugin inside a server, with nothing remembered; gives what it announces."""
+    """The plugin inside a server, which knows of nobody that is out; gives what it announces."""
     chain = limits.pop("chain", tuple(route(model) for model in names.models))
     own = {"fallback_models": list(chain), **limits}
     seen = len(server.records)
     agents = {agent.name: own for agent in names.agents if agent.model}
-    await server.configure({"store": "memory://", **own, "agents": agents})
+    await server.configure({**own, "agents": agents})
     return LoggedNotices(server, seen)
 
 
