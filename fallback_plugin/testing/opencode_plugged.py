@@ -64,6 +64,8 @@ class PluggedOpenCode(OpenCodeServer):
         environment = own | options.pop("environment", {})
         files = {**plugin_files(command), _SETTINGS: json.dumps(settings or {}), **options.pop("files", {})}
         super().__init__(binary, config=config, environment=environment, files=files, **options)
+        self._read = 0
+        self._records: list[dict[str, Any]] = []
 
     @property
     def log(self) -> Path:
@@ -78,7 +80,11 @@ class PluggedOpenCode(OpenCodeServer):
         except FileNotFoundError:
             return []
 
-        return [json.loads(line) for line in text.splitlines()]
+        # Whoever waits for a line asks fifty times a second.
+        if len(text) != self._read:
+            self._read, self._records = len(text), [json.loads(line) for line in text.splitlines()]
+
+        return list(self._records)
 
     async def configure(self, settings: Mapping[str, Any]) -> None:
         """Put other settings in force, as a user does who saves the file, and let nobody be known to be out.

@@ -231,7 +231,8 @@ class LoggedNotices:
 
     @property
     def calls(self):
-        return max((record["calls"] for record in self), default=0)
+        """As told last: with a notice, or when the settings came into force."""
+        return [record["calls"] for record in self._server.records[self._since :] if "calls" in record][-1]
 
     def of(self, session):
         return [record["notice"] for record in self if record["session"] == session]
