@@ -10,6 +10,9 @@ up to an hour (design.md, rule 6; K-H10). A quota is not believed to be back soo
 20 s" beside a weekly limit. While one caller probes, the others go on as if it were cooling, until its verdict comes or
 its time is over. Only a success resets the doubling.
 
+A T that is our own guess, after a failure that may be over by now (a server error, a timeout), keeps a route from being
+preferred, not from being asked at all: where nothing else is left, it is asked before the user is told that all is over.
+
 Times are epoch seconds: the entries are shared by processes and outlive them.
 """
 
@@ -32,6 +35,8 @@ WITNESSES_KEPT = 16
 
 _SAYS_NOTHING = frozenset({Kind.ABORTED, Kind.BAD_REQUEST, Kind.CONTENT_POLICY, Kind.CONTEXT_OVERFLOW})
 """Kinds that tell nothing about the health of a route."""
+_LASTS = frozenset({Kind.QUOTA_EXHAUSTED, Kind.AUTH, Kind.MISSING_API_KEY, Kind.MODEL_NOT_FOUND})
+"""Kinds that are not over in a moment, though nobody says when."""
 
 
 class Health(StrEnum):
@@ -55,6 +60,7 @@ class Outage:
         prober: who may ask it now.
         probe_until_wall: until when.
         routes: the routes whose failures told of it, the last one last.
+        said: whether the provider itself named a time.
     """
 
     until_wall: float
@@ -63,6 +69,12 @@ class Outage:
     prober: str | None = None
     probe_until_wall: float = 0.0
     routes: tuple[str, ...] = ()
+    said: bool = False
+
+    @property
+    def lasts(self) -> bool:
+        """Whether to ask now is known to be in vain; if not, its time is a guess that may be wrong."""
+        return self.said or self.kind in _LASTS
 
 
 def key_of(route: str, failure: Failure) -> str | None:
@@ -87,7 +99,8 @@ def record_outage(
     """
     hinted = None if failure.retry_at is None else now_wall + max(0.0, failure.retry_at - now)
     if known is not None and known.prober is None and now_wall < known.until_wall:
-        return replace(known, until_wall=max(known.until_wall, hinted or 0.0), kind=failure.kind)
+        until = max(known.until_wall, hinted or 0.0)
+        return replace(known, until_wall=until, kind=failure.kind, said=known.said or hinted is not None)
 
     failures = 1 if known is None else known.failures + 1
     own = now_wall + min(cooldown * 2 ** min(failures - 1, 16), LONGEST_COOLDOWN)
@@ -95,7 +108,7 @@ def record_outage(
     if failure.kind is Kind.QUOTA_EXHAUSTED:
         until = max(until, own)
 
-    return Outage(until_wall=until, failures=failures, kind=failure.kind)
+    return Outage(until_wall=until, failures=failures, kind=failure.kind, said=hinted is not None)
 
 
 def told_by(outage: Outage, route: str) -> Outage:
@@ -144,6 +157,7 @@ def to_json(outage: Outage) -> dict[str, Any]:
         "prober": outage.prober,
         "probe_until_wall": outage.probe_until_wall,
         "routes": list(outage.routes),
+        "said": outage.said,
     }
 
 

@@ -103,11 +103,13 @@ class Rules:
         default: the policy of every agent that has none of its own.
         agents: policies by agent.
         outages: what the fleet knows to be out: scope key → monotonic seconds until when (`core.health`).
+        guesses: those of its keys that are out by our own guess, and asked where nothing else is left.
     """
 
     default: Policy = field(default_factory=Policy)
     agents: Mapping[str, Policy] = field(default_factory=lambda: MappingProxyType({}))
     outages: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    guesses: frozenset[str] = frozenset()
 
     def policy(self, agent: str | None, lineage: tuple[str, ...] = ()) -> Policy:
         """The policy of `agent`; names are compared as written, then without case (K31).

@@ -74,7 +74,7 @@ class _Case:
     ending: Ending
     now: float
     policy: Policy
-    outages: Mapping[str, float]
+    rules: Rules
 
 
 def fail(
@@ -119,7 +119,7 @@ def fail(
         ending=ending,
         now=now,
         policy=policy,
-        outages=rules.outages,
+        rules=rules,
     )
     plan = no_plan or compaction.no_plan(session) or _plan(case)
     if isinstance(plan, FallbackPlan):
@@ -152,13 +152,26 @@ def _plan(case: _Case) -> FallbackPlan | NoPlan:
         chain, state = (policy.overflow_route,), replace(state, fallback_index=-1)
 
     judged = record_failure(state, state.current_model, case.now, case.failure)
-    return plan_fallback(
-        replace(judged, cooling={**case.outages, **judged.cooling}),
-        chain,
-        case.now,
-        cooldown_seconds=policy.cooldown_seconds,
-        max_attempts=policy.max_fallback_attempts,
-    )
+    limit, outages = policy.max_fallback_attempts, case.rules.outages
+    known = replace(judged, cooling=_latest(outages, judged.cooling))
+    plan = plan_fallback(known, chain, case.now, cooldown_seconds=policy.cooldown_seconds, max_attempts=limit)
+    if isinstance(plan, FallbackPlan):
+        return plan
+
+    # Nothing is left but what failed a moment ago: a guess of ours must not end a turn.
+    certain = {key: until for key, until in outages.items() if key not in case.rules.guesses}
+    known = replace(judged, cooling=_latest(certain, judged.cooling))
+    return plan_fallback(known, chain, case.now, cooldown_seconds=0.0, max_attempts=limit)
+
+
+def _latest(*known: Mapping[str, float]) -> Mapping[str, float]:
+    """Of several words about a scope key the latest time."""
+    latest: dict[str, float] = {}
+    for words in known:
+        for key, until in words.items():
+            latest[key] = max(until, latest.get(key, until))
+
+    return latest
 
 
 def hold(session: Session, held: Held, now: float) -> Step:
@@ -266,7 +279,12 @@ def _exhaust(case: _Case, reason: NoPlan) -> Step:
         route=state.current_model,
         failure=case.failure,
         failures=turn.failures,
-        returns_at=earliest_return(failed, case.policy.chain, now, case.policy.cooldown_seconds),
+        returns_at=earliest_return(
+            replace(failed, cooling=_latest(case.rules.outages, failed.cooling)),
+            case.policy.chain,
+            now,
+            case.policy.cooldown_seconds,
+        ),
         toast=True,
         detail=reason.error,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import anyio
@@ -120,9 +120,20 @@ class SharedHealth:
 
         return out
 
+    def is_a_guess(self, route: str) -> bool:
+        """Whether a route that is out is so by our own guess only."""
+        return not any(known.outage.lasts for key in _keys(route) if (known := self._known.get(key)))
+
+    @property
+    def guesses(self) -> frozenset[str]:
+        """The scope keys that are out by our own guess only."""
+        return frozenset(key for key, known in self._known.items() if not known.outage.lasts)
+
     async def report_failure(self, route: str, failure: Failure, *, now: float, cooldown: float = 60.0) -> None:
         """A route failed: everybody is to know for how long it is out."""
         key = key_of(route, failure)
+        # The probe is over, whatever its failure speaks of: a quota of the account tells nothing about the model.
+        await self._release(other for other in _keys(route) if other != key)
         if key is None:
             return
 
@@ -158,16 +169,28 @@ class SharedHealth:
         Returns:
             Whether the route may be asked: it is healthy, or the probe is this caller's.
         """
+        claimed: list[str] = []
         for key in _keys(route):
-            known = self._outage(key)
-            if known is None:
+            if self._outage(key) is None:
                 continue
 
-            claimed = await self._claim(key)
-            if not claimed:
+            if not await self._claim(key):
+                await self._release(claimed)
                 return False
 
+            claimed.append(key)
+
         return True
+
+    async def _release(self, keys: Iterable[str]) -> None:
+        """Give back the probes among `keys` that are this process's: the next caller may ask."""
+
+        def give_back(known: Outage | None) -> Outage | None:
+            return replace(known, prober=None) if known and known.prober == self._owner else known
+
+        for key in keys:
+            if key in self._known:
+                await self._change_outage(key, give_back)
 
     async def _claim(self, key: str) -> bool:
         wall = self._wall_clock()

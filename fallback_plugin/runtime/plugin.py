@@ -233,7 +233,7 @@ class FallbackPlugin:
 
     def reload(self, rules: Rules) -> None:
         """Put other policies in force, from the next decision on."""
-        self._rules = replace(rules, outages=self._rules.outages)
+        self._rules = replace(rules, outages=self._rules.outages, guesses=self._rules.guesses)
 
     async def drain(self, patience: float) -> bool:
         """Wait for the hops under way to be seen to run.
@@ -280,7 +280,8 @@ class FallbackPlugin:
         self.handle(AdvanceLost(session_id=session_id, generation=generation))
 
     def _on_health(self) -> None:
-        self._rules = replace(self._rules, outages=self.health.outages(anyio.current_time()))
+        outages = self.health.outages(anyio.current_time())
+        self._rules = replace(self._rules, outages=outages, guesses=self.health.guesses)
 
     async def _take_over(self) -> None:
         """Carry on what other processes, or this one before it died, have left unfinished."""

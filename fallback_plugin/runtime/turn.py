@@ -14,7 +14,8 @@
             raise turn.exhausted()
 
 A route that is known to be out is not asked at all. When its time has come, one caller in the whole fleet asks it, and
-the others go on with the next route until its verdict is known. A failure that another model can't help is raised on.
+the others go on with the next route until its verdict is known. What is out by our own guess only is asked where nothing
+else is left. A failure that another model can't help is raised on.
 """
 
 from __future__ import annotations
@@ -134,10 +135,12 @@ class Turn:
         if len(self._tried) > self._policy.max_fallback_attempts or not self._may_go_on():
             return None
 
-        for route in self._routes:
-            if route not in self._tried and await self._may_ask(route):
-                self._tried.add(route)
-                return Attempt(turn=self, route=route)
+        left = [route for route in self._routes if route not in self._tried]
+        for may_ask in (self._may_ask, self._is_a_guess):
+            for route in left:
+                if await may_ask(route):
+                    self._tried.add(route)
+                    return Attempt(turn=self, route=route)
 
         return None
 
@@ -153,6 +156,10 @@ class Turn:
             return True
 
         return health is Health.DUE and await self._health.claim_probe(route)
+
+    async def _is_a_guess(self, route: str) -> bool:
+        """Whether a route is out by our own guess only: where nothing else is left, that must not end a turn."""
+        return self._policy.enabled and self._health.is_a_guess(route)
 
     def exhausted(self) -> ChainExhausted:
         """The error that says what failed with what, and when the earliest route comes back."""

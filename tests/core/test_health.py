@@ -56,6 +56,33 @@ def test_a_failure_speaks_of_its_scope_or_of_nothing(kind, scope, key):
     assert key_of("openai/gpt", failure(kind, scope)) == key
 
 
+@pytest.mark.parametrize(
+    ("kind", "lasts"),
+    [
+        (Kind.SERVER_ERROR, False),
+        (Kind.OVERLOADED, False),
+        (Kind.TIMEOUT, False),
+        (Kind.NETWORK, False),
+        (Kind.EMPTY, False),
+        (Kind.RATE_LIMIT, False),
+        (Kind.QUOTA_EXHAUSTED, True),
+        (Kind.AUTH, True),
+        (Kind.MISSING_API_KEY, True),
+        (Kind.MODEL_NOT_FOUND, True),
+    ],
+)
+def test_what_may_be_over_by_now_is_a_guess_until_the_provider_names_a_time(kind, lasts):
+    guessed, _ = failed(1, kind=kind)
+    assert guessed.lasts is lasts
+
+    told = record_outage(guessed, failure(kind, retry_at=NOW + 5), now=NOW, now_wall=WALL + 1)
+    assert told.lasts
+    assert record_outage(told, failure(kind), now=NOW, now_wall=WALL + 2).lasts, "its word still holds"
+    over = record_outage(told, failure(kind), now=NOW, now_wall=told.until_wall)
+    assert over.lasts is lasts, "its word is over"
+    assert from_json(to_json(told)) == told
+
+
 @pytest.mark.parametrize(("times", "seconds"), [(1, 60), (2, 120), (3, 240), (6, 1920), (7, 3600), (30, 3600)])
 def test_without_a_word_it_is_60_s_doubled_up_to_an_hour(times, seconds):
     outage, _ = failed(times)

@@ -180,15 +180,28 @@ async def test_a_host_that_is_restarted_in_the_middle_of_a_hop(start, provider, 
             assert [len(provider.requests_of(model)) for model in names.models] == [1, 1, 0]
 
 
+class Joined:
+    """A workspace that another host has laid out and will clear away."""
+
+    def __init__(self, workspace):
+        self._workspace = workspace
+
+    def __getattr__(self, name):
+        return getattr(self._workspace, name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *failure):
+        return
+
+
 class Twin(PluggedOpenCode):
     """A second OpenCode in the same project, for the same user."""
 
     def __init__(self, *arguments, first, **options):
         super().__init__(*arguments, **options)
-        self._first = first
-
-    def _lay_out(self):
-        self._root = self._first._root
+        self._workspace = Joined(first._workspace)
 
 
 async def test_two_hosts_on_one_project_share_what_they_know(start, provider, names):

@@ -109,6 +109,35 @@ async def test_a_quota_of_the_account_is_out_for_all_its_models():
     assert health.standing("one/else") is Standing.PROVIDER_OUT
 
 
+async def test_a_probe_that_fails_for_the_whole_account_is_over_for_its_model_too():
+    health = SharedHealth(MemoryStore(), owner="one", wall_clock=wall)
+    await health.report_failure("one/primary", failure(5), now=anyio.current_time())
+    await anyio.sleep(6)
+    assert await health.claim_probe("one/primary")
+
+    quota = failure(1, kind=Kind.QUOTA_EXHAUSTED, scope=Scope.PROVIDER)
+    await health.report_failure("one/primary", quota, now=anyio.current_time(), cooldown=1.0)
+    assert set(health.outages(anyio.current_time())) == {"one"}
+    await anyio.sleep(2)
+    assert await health.claim_probe("one/primary"), "not in a minute, when nobody probes"
+
+
+async def test_a_probe_of_which_half_is_anothers_is_given_back():
+    store = MemoryStore()
+    one, other = (SharedHealth(store, owner=name, wall_clock=wall) for name in ("one", "other"))
+    quota = failure(5, kind=Kind.QUOTA_EXHAUSTED, scope=Scope.PROVIDER)
+    await one.report_failure("one/primary", failure(5), now=anyio.current_time())
+    await one.report_failure("one/else", quota, now=anyio.current_time(), cooldown=5.0)
+    await anyio.sleep(6)
+    await other.refresh()
+    assert await other.claim_probe("one/else")
+    assert not await one.claim_probe("one/primary")
+
+    await other.report_success("one/else")
+    await one.refresh()
+    assert await one.claim_probe("one/primary")
+
+
 async def test_a_quota_that_another_route_does_not_feel_was_that_of_one_model():
     store = MemoryStore()
     health = SharedHealth(store, owner="one", wall_clock=wall)
@@ -191,6 +220,24 @@ async def test_an_exhausted_turn_says_what_failed_and_when_the_earliest_returns(
             "every model has failed (one/primary: rate_limit; two/a: rate_limit; three/b: rate_limit); "
             "earliest back in 10 min"
         )
+
+
+@pytest.mark.parametrize(
+    ("kind", "retry_after", "asked"),
+    [
+        (Kind.SERVER_ERROR, None, ["one/primary", "two/a", "three/b"]),
+        (Kind.SERVER_ERROR, 3600, []),
+        (Kind.QUOTA_EXHAUSTED, None, []),
+    ],
+)
+async def test_where_nothing_is_left_a_guess_is_asked_and_what_is_known_is_not(rules, kind, retry_after, asked):
+    async with Turns(rules, wall_clock=wall) as turns:
+        for expected in (["one/primary", "two/a", "three/b"], asked):
+            turn = turns.begin("s1", agent=None, route="one/primary")
+            while attempt := await turn.next_attempt():
+                await attempt.failed(failure(retry_after, kind=kind))
+
+            assert [failed.route for failed in turn.failures] == expected
 
 
 async def test_a_failure_that_no_other_model_helps_ends_the_attempts(rules):
