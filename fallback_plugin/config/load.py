@@ -2,7 +2,7 @@
 
 One file is in force: `--config`, else the first that exists of
 
-    <project>/.opencode/opencode-fallback      .jsonc  .json  .toml
+    <project>/.opencode/opencode-fallback      .jsonc  .json  .toml   (then its parents', up to the git top)
     <the platform's user configuration>/fallback-plugin/opencode-fallback      .jsonc  .json  .toml
     ~/.config/opencode/opencode-fallback       .jsonc  .json  .toml      (the TypeScript plugin's place)
 
@@ -116,7 +116,14 @@ def project_paths(directory: Path) -> tuple[Path, ...]:
     Args:
         directory: the project.
     """
-    return _files_in(directory / ".opencode")
+    return tuple(file for place in _upward(directory) for file in _files_in(place / ".opencode"))
+
+
+def _upward(directory: Path) -> tuple[Path, ...]:
+    """The directory and its parents up to the top of the git tree, as OpenCode looks for plugins; else it alone."""
+    places = (directory, *directory.absolute().parents)
+    top = next((number for number, place in enumerate(places) if os.path.lexists(place / ".git")), 0)
+    return places[: top + 1]
 
 
 def user_paths() -> tuple[Path, ...]:

@@ -2,7 +2,7 @@
 
 It sees nothing of the user's configuration and fetches nothing from the network. On its start the host brings the
 types that plugins are written against into every directory with plugins and into its own configuration directory:
-from npm, and it waits for a registry that does not answer. Where the project has an `.opencode` directory, both
+from npm, and it waits for a registry that does not answer. Where there is one of the two, both
 therefore hold what npm would have left there; any version will do.
 """
 
@@ -19,7 +19,6 @@ from types import TracebackType
 from typing import Any, Self
 
 _UNREACHABLE = "http://127.0.0.1:9/"
-_OWN_DIRECTORY = ".opencode"
 _TYPES = "@opencode-ai/plugin"
 _VERSION = "0.0.0"
 
@@ -91,8 +90,9 @@ class Workspace:
         for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "start"]):
             subprocess.run([*git, *command], cwd=self.project, env=self.variables, check=True)  # noqa: S603
 
-        if any(Path(name).parts[0] == _OWN_DIRECTORY for name in self._files):
-            for directory in (self.project / _OWN_DIRECTORY, self.home / ".config" / "opencode"):
+        directories = (self.project / ".opencode", self.home / ".config" / "opencode")
+        if any(directory.is_dir() for directory in directories):
+            for directory in directories:
                 _write(directory, _installed_types())
 
 

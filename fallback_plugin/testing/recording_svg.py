@@ -4,14 +4,15 @@
 
 The recording is played to an emulated screen, which is looked at a few times a second. Lines that recur are drawn
 once and used again; characters that draw boxes and bars become rectangles, since fonts leave gaps between lines.
-Who asked for less motion sees the last picture.
+Who asked for less motion sees the last picture. Directories of the machine that it was recorded on are left out.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from pathlib import Path
 from types import MappingProxyType
@@ -48,6 +49,7 @@ _STYLE = (
     "white-space:pre;dominant-baseline:central}"
     ".f{visibility:hidden}"
 )
+_DIRECTORY = re.compile(r"(?<!\S)/(?:tmp|home|root|Users|var)/\S+")
 _HIDDEN, _VISIBLE = "{visibility:hidden}", "{visibility:visible}"
 _CALM = "@media(prefers-reduced-motion:reduce){.f{animation:none!important}}"
 
@@ -107,10 +109,14 @@ def _frames(recording: Recording, step: float) -> Iterator[Frame]:
         for _, data in writes:
             screen.feed(data)
 
-        frame = Frame(writes[-1][0], screen.runs(), screen.cursor)
+        frame = Frame(writes[-1][0], tuple(_without_directories(line) for line in screen.runs()), screen.cursor)
         if shown is None or (frame.lines, frame.cursor) != (shown.lines, shown.cursor):
             shown = frame
             yield frame
+
+
+def _without_directories(line: Line) -> Line:
+    return tuple(replace(run, text=_DIRECTORY.sub(lambda found: " " * len(found[0]), run.text)) for run in line)
 
 
 def _without_pauses(frames: Sequence[Frame], longest: float) -> list[Frame]:

@@ -2,9 +2,10 @@
 
 The floor is a bare script with no plugin in it. On the first sign of a failure that allows it, it does the least that
 works on the real server: after a retry it aborts, waits for the idle and prompts in place; after a terminal error it
-prompts in place at the message.updated that carries the error. The plugin is a `fallback-plugin attach` process, as its
-users run it, which has no chain for the floor's agent. Measured is the time from the end of the provider's failing
-response to the arrival of the first request at the fallback. Goal (issue A): median of 20 at most 1.25 times the floor.
+prompts in place at the message.updated that carries the error. The plugin is a `fallback-plugin attach` process, then
+the plugin that the server itself has loaded, both as their users run them and without a chain for the floor's agent.
+Measured is the time from the end of the provider's failing response to the arrival of the first request at the
+fallback. Goal (issues A and D): median of 20 at most 1.25 times the floor.
 
     python tests/bench/hop.py --runs 20
 """
@@ -19,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from itertools import islice
 from pathlib import Path
 
 import anyio
@@ -26,10 +28,12 @@ import anyio
 from fallback_plugin.testing.faults import Answer, Fail
 from fallback_plugin.testing.opencode import PROVIDER, OpenCodeServer, find_opencode, opencode_config
 from fallback_plugin.testing.opencode_package import install_package
+from fallback_plugin.testing.opencode_plugged import PluggedOpenCode
 from fallback_plugin.testing.opencode_scene import Scene, SceneNames, route
 from fallback_plugin.testing.provider import FaultyProvider
 
 FAILURES = {"retry (429)": Fail(429), "terminal (402)": Fail(402)}
+FLOOR = SceneNames("floor")
 PACKAGE = Path(__file__).parent.parent / "e2e" / "opencode"
 NPM_SECONDS = 300
 _LIMIT_SECONDS = 20
@@ -97,7 +101,7 @@ def _idle(event):
 
 
 async def plugin(scene, provider, *, failure):
-    """Let the attached plugin carry one failing turn on; the seconds it took."""
+    """Let the plugin carry one failing turn on; the seconds it took."""
     provider.script(scene.primary, failure)
     provider.script(scene.second, Answer())
     failed, answered = len(provider.requests_of(scene.primary)), len(provider.requests_of(scene.second))
@@ -112,30 +116,59 @@ async def main(runs):
     if (missing := await install_package(PACKAGE, patience=NPM_SECONDS)) is not None:
         sys.exit(missing)
 
-    bare, carried = SceneNames("floor"), SceneNames("plugin")
-    with FaultyProvider() as provider, tempfile.TemporaryDirectory() as directory:
-        config = opencode_config(
-            provider.base_url, agents=(*bare.agents, *carried.agents), models=(*bare.models, *carried.models)
-        )
-        async with OpenCodeServer(find_opencode([PACKAGE / "node_modules"]), config=config) as server:
-            async with Scene.open(server, provider, carried) as scene:
-                warm = await scene.conversation(agent=bare.bare_agent)
-                await warm.prompt("warm up")
-                await warm.wait_until_answered()
-                with attached(server.url, Path(directory), carried) as counted:
-                    await compare(server, provider, scene, bare, runs)
-                print(f"host HTTP calls of the plugin per hop: {counted() / (2 * runs):.2f} (at most 4)")
+    binary = find_opencode([PACKAGE / "node_modules"])
+    with FaultyProvider() as provider:
+        await beside(binary, provider, runs)
+        await inside(binary, provider, runs)
 
 
-async def compare(server, provider, scene, bare, runs):
+async def beside(binary, provider, runs):
+    carried = SceneNames("plugin")
+    with tempfile.TemporaryDirectory() as directory:
+        async with OpenCodeServer(binary, config=config_of(provider, carried)) as server:
+            await warm_up(server, provider)
+            with attached(server.url, Path(directory), carried) as counted:
+                await compare("attach", server, provider, [carried] * 2 * runs)
+            print(f"host HTTP calls of the plugin per hop: {counted() / (2 * runs):.2f} (at most 4)")
+
+
+async def inside(binary, provider, runs):
+    # Other models for each run: a prompt to one that is known to be out would not fail.
+    scenes = [SceneNames(f"plugin{number}") for number in range(2 * runs)]
+    chains = {names.agent: {"fallback_models": [route(model) for model in names.models]} for names in scenes}
+    settings = {"store": "memory://", "agents": chains}
+    async with PluggedOpenCode(binary, config=config_of(provider, *scenes), settings=settings) as server:
+        await warm_up(server, provider)
+        await compare("inside", server, provider, scenes)
+
+
+def config_of(provider, *scenes):
+    every = (FLOOR, *scenes)
+    agents = [agent for names in every for agent in names.agents]
+    return opencode_config(
+        provider.base_url, agents=agents, models=[model for names in every for model in names.models]
+    )
+
+
+async def warm_up(server, provider):
+    async with Scene.open(server, provider, FLOOR) as scene:
+        conversation = await scene.conversation(agent=FLOOR.bare_agent)
+        await conversation.prompt("warm up")
+        await conversation.wait_until_answered()
+
+
+async def compare(title, server, provider, scenes):
+    unused = iter(scenes)
     for name, failure in FAILURES.items():
         floors, plugins = [], []
-        for _ in range(runs):
-            floors.append(await _one(server, provider, bare, failure))
-            plugins.append(await plugin(scene, provider, failure=failure))
+        for names in islice(unused, len(scenes) // len(FAILURES)):
+            floors.append(await _one(server, provider, FLOOR, failure))
+            async with Scene.open(server, provider, names) as scene:
+                plugins.append(await plugin(scene, provider, failure=failure))
 
         ratio = statistics.median(plugins) / statistics.median(floors)
-        print(f"{name}: floor {_summary(floors)}, plugin {_summary(plugins)}, ratio of medians {ratio:.2f} (goal 1.25)")
+        figures = f"floor {_summary(floors)}, plugin {_summary(plugins)}"
+        print(f"{title}, {name}: {figures}, ratio of medians {ratio:.2f} (goal 1.25)", flush=True)
 
 
 def _summary(seconds):

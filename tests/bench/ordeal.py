@@ -25,7 +25,7 @@ import platformdirs
 
 from fallback_plugin.testing.opencode import OpenCodeServer, find_opencode
 from fallback_plugin.testing.opencode_package import install_package
-from fallback_plugin.testing.opencode_plugged import PluggedOpenCode, types_files
+from fallback_plugin.testing.opencode_plugged import PluggedOpenCode
 from fallback_plugin.testing.opencode_scene import Scene, SceneNames
 from fallback_plugin.testing.ordeal import AGENT, ROUTES, Ordeal, ordeal_config
 from fallback_plugin.testing.ordeal_account import LOST, Account, side_by_side
@@ -119,7 +119,8 @@ def peer(plugin):
     def make(binary, config):
         fetch(plugin)
         config = {**config, "model": ROUTES[0], "plugin": [plugin.entry.as_uri()]}
-        files = {**types_files(), plugin.path: json.dumps(plugin.settings)}
+        # An own configuration directory, where the host would else wait for its types from the network.
+        files = {".opencode/README.md": "", plugin.path: json.dumps(plugin.settings)}
         return OpenCodeServer(binary, config=config, files=files, environment=QUIET), plugin.agent
 
     return make

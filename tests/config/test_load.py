@@ -64,6 +64,30 @@ def test_the_first_file_that_exists_is_in_force(project, first):
     assert loaded.settings.fallback_models == ("a/0",)
 
 
+def test_a_directory_inside_a_git_tree_has_the_trees_configuration(project, tmp_path):
+    for outside in (tmp_path, project):
+        say(outside / ".opencode" / "opencode-fallback.json", "a/outside")
+    inner = project / "repository" / "package" / "source"
+    inner.mkdir(parents=True)
+    assert ConfigSource(directory=inner).load().path is None, "no git tree: nobody's parents count"
+
+    (project / "repository" / ".git").write_text("gitdir: elsewhere")
+    assert ConfigSource(directory=inner).load().path is None, "nothing beyond its top"
+    for place in (inner.parents[1], inner.parent, inner):
+        say(place / ".opencode" / "opencode-fallback.json", f"a/{place.name}")
+        loaded = ConfigSource(directory=inner).load()
+        assert loaded.settings.fallback_models == (f"a/{place.name}",)
+
+
+def test_a_relative_directory_is_inside_its_git_tree_too(project, monkeypatch):
+    say(project / ".opencode" / "opencode-fallback.json", "a/top")
+    (project / ".git").mkdir()
+    (project / "package").mkdir()
+    monkeypatch.chdir(project / "package")
+
+    assert ConfigSource(directory=Path()).load().settings.fallback_models == ("a/top",)
+
+
 def test_a_named_file_is_the_only_one(project):
     for path in candidate_paths(project):
         say(path, "a/elsewhere")

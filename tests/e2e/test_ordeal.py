@@ -1,4 +1,4 @@
-"""Two hundred turns of one session, three requests of ten failing in every known way: nothing lost or done twice."""
+"""Many turns of one session, three requests of ten failing in every known way: nothing lost or done twice."""
 
 from __future__ import annotations
 
@@ -47,21 +47,23 @@ async def answer_once(server):
 
 
 @pytest.mark.timeout(420)
-@pytest.mark.parametrize("put_in", [attached_server, plugged_server], ids=["attach", "plugin"])
-async def test_two_hundred_turns_are_answered_or_cleanly_exhausted(opencode_binary, provider, attached_to, put_in):
-    ordeal = Ordeal(seed=1, length=200, failing=0.3)
+@pytest.mark.parametrize(
+    ("put_in", "length"), [(attached_server, 50), (plugged_server, 200)], ids=["attach", "plugin"]
+)
+async def test_all_turns_are_answered_or_cleanly_exhausted(opencode_binary, provider, attached_to, put_in, length):
+    ordeal = Ordeal(seed=1, length=length, failing=0.3)
     config = ordeal_config(provider.base_url)
     async with put_in(opencode_binary, config, attached_to) as server:
         async with Scene.open(server, provider, SceneNames(AGENT)) as scene:
             trial = Trial(scene=scene, project=server.project, ordeal=ordeal, patience=PATIENCE)
             account = await trial.run()
 
-    assert len(account.turns) == 200
+    assert len(account.turns) == length
     assert account.lost == ()
     assert [turn for turn in account.turns if turn.alarms != (turn.outcome is Outcome.EXHAUSTED)] == []
     assert account.doubled == []
     assert account.missing == []
     assert account.repeated == []
     # It was an ordeal, and few turns found no model at all.
-    assert sum(turn.requests for turn in account.turns) > 350
-    assert account.count(Outcome.ANSWERED) >= 190
+    assert sum(turn.requests for turn in account.turns) > 1.75 * length
+    assert account.count(Outcome.ANSWERED) >= 0.95 * length

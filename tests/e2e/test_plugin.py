@@ -11,7 +11,7 @@ from itertools import count
 import anyio
 import pytest
 
-from fallback_plugin.testing.faults import Answer, Fail, Hang, rate_limited
+from fallback_plugin.testing.faults import Answer, CallTool, Fail, Hang, rate_limited
 from fallback_plugin.testing.opencode import opencode_config
 from fallback_plugin.testing.opencode_conversation import Conversation
 from fallback_plugin.testing.opencode_plugged import PluggedOpenCode
@@ -22,6 +22,10 @@ shared = pytest.mark.parametrize("shared_opencode", ["plugin"], indirect=True, s
 
 def toasts(scene):
     return [event.properties["message"] for event in scene.events if event.type == "tui.toast.show"]
+
+
+def bash(command):
+    return CallTool("bash", {"command": command, "description": "run"})
 
 
 async def ask(scene, text="say hi", *, conversation=None, **options):
@@ -68,6 +72,25 @@ async def test_the_primary_is_used_again_when_it_is_back_and_a_toast_says_so(sce
     with anyio.fail_after(5):
         while f"{route(scene.primary)} is back" not in toasts(scene):
             await anyio.sleep(0.02)
+
+
+@shared
+async def test_a_resumed_message_keeps_its_time(scene, provider, attach):
+    """Screens know a message by its time and its id: with another time they show it twice."""
+    provider.script(scene.primary, bash("echo hi"), rate_limited())
+    provider.script(scene.second, Answer("from second"))
+    await attach()
+    conversation = await ask(scene)
+
+    assert await conversation.answers() == ["from second"]
+    updates = [event.properties["info"] for event in conversation.events if event.type == "message.updated"]
+    users = [
+        (info["id"], info["time"]["created"], info["model"]["modelID"]) for info in updates if info["role"] == "user"
+    ]
+    [(user, created)] = {(user, created) for user, created, _ in users}
+    assert {model for _, _, model in users} == {scene.primary, scene.second}
+    [message] = [item["info"] for item in await conversation.messages() if item["info"]["role"] == "user"]
+    assert (message["id"], message["time"]["created"]) == (user, created)
 
 
 @shared

@@ -88,6 +88,7 @@ async def test_the_fallback_answers_and_a_toast_says_so(terminal_of, workspace_o
             keep(terminal.recording.since(begin))
 
             assert "Rate limit reached" not in terminal.text
+            assert terminal.text.count("Rename total() to order_total()") == 1
             assert len(provider.requests_of("primary")) == 2
             (request,) = provider.requests_of("second")
             assert request.roles == ("system", "user", "assistant", "user")

@@ -116,6 +116,13 @@ def test_words_keep_their_place_colours_and_boxes():
     assert f".{paper.get('class')}{{fill:#040506}}" in svg
 
 
+def test_directories_of_the_machine_are_left_out_and_all_else_keeps_its_place():
+    shown = [render_svg(recording((0, f"a {text} b/c"))) for text in ("/tmp/x-1/y", " " * 10, "/not/that/")]
+
+    assert shown[0] == shown[1] != shown[2]
+    assert frames(shown[0]) == [["a            b/c"]]
+
+
 def test_nothing_recorded():
     with pytest.raises(ValueError, match="nothing was recorded"):
         render_svg(recording())

@@ -151,12 +151,17 @@ class Bridge:
             named=bool(params.get("picked")),
             message_id=params.get("messageID"),
         )
-        chosen = await project.route_prompt(prompt)
-        if chosen == route:
-            return {}
+        answer: dict[str, Any] = {}
+        created_wall = project.created_wall(prompt)
+        if created_wall:
+            answer["created"] = round(created_wall * 1000)
 
-        provider, _, name = chosen.partition("/")
-        return {"model": {"providerID": provider, "modelID": name}}
+        chosen = await project.route_prompt(prompt)
+        if chosen != route:
+            provider, _, name = chosen.partition("/")
+            answer["model"] = {"providerID": provider, "modelID": name}
+
+        return answer
 
     async def _pong(self, params: Json) -> Json:  # noqa: ARG002 - as the table asks
         return {"projects": len(self._projects)}

@@ -6,7 +6,7 @@
 //
 //   here → Python   project.opened {directory, config}        project.closed {directory}     notifications
 //                   event {directory, event}                  tool.executed {directory, …}   notifications
-//                   chat.message {directory, sessionID, …} → {model?}                        request, at most WAIT ms
+//                   chat.message {directory, sessionID, …} → {model?, created?}              request, at most WAIT ms
 //   Python → here   http {directory, method, path, headers, body, timeout} → {status, headers, body}
 //                   log {directory, level, message}                                          notification
 //
@@ -27,7 +27,6 @@ const EVENTS = new Set([
   "session.status", "session.idle", "session.created", "session.deleted", "session.compacted",
 ])
 const MODULE = Symbol("this copy of the plugin")
-
 class Bridge {
   projects = new Map() // directory → {client, config, owner}
   waiting = new Map() // id of a request of ours → what takes its answer
@@ -168,7 +167,6 @@ class Bridge {
 
   async http({ directory, method, path, headers, body, timeout }) {
     const project = this.projects.get(directory) ?? this.projects.values().next().value
-    if (!project) throw new Error("no project is open")
     const config = project.client._client.getConfig()
     const own = new Headers(config.headers)
     for (const [name, value] of Object.entries(headers ?? {})) own.set(name, value)
@@ -240,6 +238,8 @@ export const FallbackPlugin = async ({ client, directory }) => {
       const params = { directory, sessionID, messageID, agent: agent ?? input.agent, model, picked: Boolean(picked), id }
       const answer = model && (await bridge.ask("chat.message", params))
       if (isModel(answer?.model)) output.message.model = answer.model
+      // A message that is resumed in place keeps its time: screens sort by it, and would show it twice.
+      if (Number.isInteger(answer?.created)) output.message.time.created = answer.created
     }),
     "tool.execute.after": quietly(({ tool, sessionID, callID }) => {
       bridge.tell("tool.executed", { directory, tool, sessionID, callID })

@@ -85,6 +85,15 @@ class Project:
         """The route that a prompt goes to; its own while the plugin starts."""
         return prompt.route if self._plugin is None else await self._plugin.route_prompt(prompt)
 
+    def created_wall(self, prompt: Prompt) -> float | None:
+        """When the user message was created that a prompt resumes; None for a new one, or one not known here."""
+        session = self._plugin.sessions.get(prompt.session_id) if self._plugin else None
+        if session is None or session.turn is None:
+            return None
+
+        known = (session.turn.user, session.queued)
+        return next((user.created_wall for user in known if user and user.message_id == prompt.message_id), None)
+
     async def run(self) -> None:
         """Carry turns on until `close`; may be called again after it has failed."""
         try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import sys
 import time
 from pathlib import Path
@@ -37,9 +38,9 @@ if manner == "endless":
         sys.stdout.write("x" * 1_000_000)
 
 if manner == "deaf":
-    parent = os.getppid()
-    while os.getppid() == parent:
-        time.sleep(0.05)
+    host = select.poll()
+    host.register(sys.stdin, 0)
+    host.poll()
     sys.exit()
 
 if manner == "odd":
@@ -74,6 +75,8 @@ if manner == "asks":
 
 ANSWERS = {
     "routes": {"result": {"model": {"providerID": "two", "modelID": "org/b"}}},
+    "dates": {"result": {"created": 1_700_000_000_123}},
+    "misdates": {"result": {"created": "yesterday"}},
     "keeps": {"result": {}},
     "refuses": {"error": {"code": -32000, "message": "KeyError"}},
     "text": {"result": {"model": "two/b"}},

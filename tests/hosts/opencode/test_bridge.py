@@ -114,6 +114,11 @@ def spelled(route):
     return {"providerID": provider, "modelID": model}
 
 
+def users(events):
+    messages = [event["properties"]["info"] for event in events if event["type"] == "message.updated"]
+    return [message for message in messages if message["role"] == "user"]
+
+
 async def until(is_so):
     with anyio.fail_after(PATIENCE):
         while not is_so():
@@ -218,6 +223,10 @@ async def test_a_recorded_rate_limit_is_aborted_and_carried_on_and_the_next_prom
         assert prompts(server, session_id) == []
         host.tell(project, *idle(session_id))
         await until(lambda: prompts(server, session_id) == [B])
+        [user] = {each["id"]: each for each in users(events)}.values()
+        resumed = {"directory": str(project), "sessionID": session_id, "model": spelled(B), "messageID": user["id"]}
+        answer = await host.peer.request("chat.message", resumed, patience=PATIENCE)
+        assert answer == {"created": user["time"]["created"]}
 
         assert await host.ask(project, "ses_other") == B
         assert await host.ask(project, "ses_other", PRIMARY, picked=True) == B, "the agent's own, not picked"

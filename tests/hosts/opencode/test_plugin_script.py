@@ -28,6 +28,7 @@ SLACK = 0.3
 """Seconds for a machine that is busy with other things."""
 PATIENCE = 15.0
 BRIDGE = [sys.executable, "-m", "fallback_plugin", "bridge"]
+NOW = 1_800_000_000_000
 MODEL = {"providerID": "one", "modelID": "a", "variant": "high"}
 
 
@@ -80,9 +81,14 @@ class Node:
 
     def prompt(self, directory="/one", **given):
         """The model that a prompt goes to, and the seconds that the hook took."""
-        output = {"message": {"id": "msg_1", "agent": "build", "model": MODEL}, "parts": []}
+        message, seconds = self.message(directory, **given)
+        return message["model"], seconds
+
+    def message(self, directory="/one", **given):
+        """The message that a prompt becomes, and the seconds that the hook took."""
+        output = {"message": {"id": "msg_1", "agent": "build", "model": MODEL, "time": {"created": NOW}}, "parts": []}
         done = self.hook("chat.message", {"sessionID": "ses_1", **given}, output, directory=directory)
-        return done["values"][1]["message"]["model"], done["milliseconds"] / 1000
+        return done["values"][1]["message"], done["milliseconds"] / 1000
 
     def event(self, kind, times=1, **properties):
         self.hook("event", {"event": {"id": "evt_1", "type": kind, "properties": properties}}, times=times)
@@ -257,6 +263,16 @@ def test_an_answer_that_names_a_model_is_obeyed(start):
         "picked": True,
         "id": "msg_1",
     }
+
+
+@pytest.mark.parametrize(("manner", "created"), [("dates", 1_700_000_000_123), ("misdates", NOW), ("keeps", NOW)])
+def test_a_message_that_is_resumed_keeps_the_time_that_it_had(start, manner, created):
+    node = start(manner)
+    node.load()
+    until(lambda: node.noted("project.opened"))
+    message, _ = node.message(messageID="msg_1")
+
+    assert message == {"id": "msg_1", "agent": "build", "model": MODEL, "time": {"created": created}}
 
 
 def test_odd_messages_are_survived(start):
