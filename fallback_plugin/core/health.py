@@ -11,7 +11,7 @@ up to an hour (design.md, rule 6; K-H10). A quota is not believed to be back soo
 its time is over. Only a success resets the doubling.
 
 A T that is our own guess, after a failure that may be over by now (a server error, a timeout), keeps a route from being
-preferred, not from being asked at all: where nothing else is left, it is asked before the user is told that all is over.
+preferred, not from being asked at all: where nothing else is left, it is asked before the user is told that it is over.
 
 Times are epoch seconds: the entries are shared by processes and outlive them.
 """
