@@ -23,6 +23,8 @@ as it carries any turn on, and the host goes on with the user's turn by itself. 
     model instead of the summary                                   which the host then takes for answered
     an exhausted request is deleted          `clear_away`          the host would write the summary in place of its
                                                                    answer to the next prompt
+    and its summary once more at its end     `on_late_message`     a run that ends writes its message again, also one
+                                                                   that is deleted by then
 
 Two facts are kept apart. `Session.compacting` says that a summary is being written; the assistant message tells it.
 `UserMessage.compaction` says that the message asks for one and holds no words of the user's; its part tells it, and
@@ -113,3 +115,16 @@ def clear_away(session: Session) -> tuple[Action, ...]:
     failed = [partial.message_id for partial in attempt.partials] if attempt else []
     removals = tuple(Removal(message_id=message_id) for message_id in [*failed, turn.user.message_id])
     return (DiscardMessages(session_id=session.session_id, removals=removals),)
+
+
+def on_late_message(session: Session, message: AssistantMessage) -> Step:
+    """The last summary's run has ended after its message was cleared away."""
+    turn = session.turn
+    if turn is None or not turn.user.compaction or message.parent_id != turn.user.message_id:
+        return stay(session)
+
+    if not message.completed and message.error is None:
+        return stay(session)
+
+    removal = Removal(message_id=message.message_id)
+    return Step(session=session, actions=(DiscardMessages(session_id=session.session_id, removals=(removal,)),))

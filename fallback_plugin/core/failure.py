@@ -50,7 +50,8 @@ class Facts:
         body: the response body: a decoded JSON value, JSON text, HTML, a bare string.
         name: the host's or SDK's error name ("APIError", "MessageAbortedError", …).
         message: the host's own text of the error. Never an assistant's prose.
-        host_retry_at_wall: epoch seconds of the host's own next try, if it announced one.
+        host_retry_at_wall: epoch seconds of the host's next try where the provider has named that time, not the host's
+            own backoff; the border to the host knows which.
         observed_at_wall: epoch seconds at which the facts were seen; absolute hints are read against it.
     """
 

@@ -11,7 +11,7 @@ up to an hour (design.md, rule 6; K-H10). A quota is not believed to be back soo
 its time is over. Only a success resets the doubling.
 
 A T that is our own guess, after a failure that may be over by now (a server error, a timeout), keeps a route from being
-preferred, not from being asked at all: where nothing else is left, it is asked before the user is told that all is over.
+preferred, not from being asked at all: where nothing else is left, it is asked before the user is told that it is over.
 
 Times are epoch seconds: the entries are shared by processes and outlive them.
 """
@@ -30,6 +30,8 @@ FIRST_COOLDOWN = 60.0
 LONGEST_COOLDOWN = 3600.0
 PROBE_SECONDS = 60.0
 """Seconds that a probe may take before another caller may try."""
+WITNESSES_KEPT = 16
+"""Routes remembered of those whose failures told of one outage; a chain is shorter."""
 
 _SAYS_NOTHING = frozenset({Kind.ABORTED, Kind.BAD_REQUEST, Kind.CONTENT_POLICY, Kind.CONTEXT_OVERFLOW})
 """Kinds that tell nothing about the health of a route."""
@@ -57,7 +59,7 @@ class Outage:
         kind: of the last failure.
         prober: who may ask it now.
         probe_until_wall: until when.
-        route: the route whose failure told of it last.
+        routes: the routes whose failures told of it, the last one last.
         said: whether the provider itself named a time.
     """
 
@@ -66,7 +68,7 @@ class Outage:
     kind: Kind = Kind.RATE_LIMIT
     prober: str | None = None
     probe_until_wall: float = 0.0
-    route: str | None = None
+    routes: tuple[str, ...] = ()
     said: bool = False
 
     @property
@@ -109,6 +111,12 @@ def record_outage(
     return Outage(until_wall=until, failures=failures, kind=failure.kind, said=hinted is not None)
 
 
+def told_by(outage: Outage, route: str) -> Outage:
+    """The outage with `route` as the last one whose failure told of it."""
+    others = [other for other in outage.routes if other != route]
+    return replace(outage, routes=(*others, route)[-WITNESSES_KEPT:])
+
+
 def health_of(outage: Outage | None, now_wall: float) -> Health:
     """How a scope key stands now."""
     if outage is None:
@@ -148,12 +156,12 @@ def to_json(outage: Outage) -> dict[str, Any]:
         "kind": outage.kind.value,
         "prober": outage.prober,
         "probe_until_wall": outage.probe_until_wall,
-        "route": outage.route,
+        "routes": list(outage.routes),
         "said": outage.said,
     }
 
 
 def from_json(value: Mapping[str, Any]) -> Outage:
     """The outage that `to_json` gave."""
-    values: dict[str, Any] = {**value, "kind": Kind(value["kind"])}
+    values: dict[str, Any] = {**value, "kind": Kind(value["kind"]), "routes": tuple(value["routes"])}
     return Outage(**values)

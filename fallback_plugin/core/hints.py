@@ -28,9 +28,6 @@ from fallback_plugin.core.durations import (
 )
 from fallback_plugin.core.evidence import Evidence
 
-HOST_BACKOFF_SECONDS = 35.0
-"""OpenCode's own backoff never exceeds 30 s (its session/retry.ts); a later `next` repeats what the provider said."""
-
 _RELATIVE_MS = words(
     "retryafterms retryinms resetinms resetafterms delayms retrydelayms waitms waittimems cooldownms msbeforenext"
 )
@@ -98,7 +95,7 @@ def retry_delay(
     Args:
         evidence: as gathered from the failure.
         wall: epoch seconds at which the failure was seen.
-        host_retry_at_wall: epoch seconds of the host's own next try.
+        host_retry_at_wall: epoch seconds of the host's next try, where that is the provider's word.
         gauges: whether rate-limit windows may be read; only sensible for a limit.
         daily: whether a documented daily reset may be assumed when nothing was said.
 
@@ -110,7 +107,7 @@ def retry_delay(
         *_from_fields(evidence, wall),
         *_from_text(evidence, wall),
     ]
-    if host_retry_at_wall is not None and host_retry_at_wall - wall > HOST_BACKOFF_SECONDS:
+    if host_retry_at_wall is not None:
         stated.append(host_retry_at_wall - wall)
 
     usable = [delay for delay in stated if delay >= 0]

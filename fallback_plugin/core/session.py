@@ -157,6 +157,7 @@ TRANSITIONS: Mapping[type, Mapping[Phase, Handler]] = {
         ((_DISPATCHING,), _with_message(handover.on_message_in_dispatch)),
         ((_FOLLOWING,), _with_message(following.on_message_while_following)),
         ((_WAITING,), _with_message(waiting.on_message_while_waiting)),
+        ((_EXHAUSTED,), lambda session, event, now, rules: compaction.on_late_message(session, event.message)),
     ),
     PartUpdated: _row((_EVERY_PHASE, _part)),
     PartDeltaReceived: _row(

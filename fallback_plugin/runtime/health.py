@@ -24,6 +24,7 @@ from fallback_plugin.core.health import (
     key_of,
     record_outage,
     to_json,
+    told_by,
 )
 from fallback_plugin.core.routing import Standing
 from fallback_plugin.core.state import scope_key
@@ -93,7 +94,8 @@ class SharedHealth:
         if provider is None or not is_out(provider, now_wall):
             return Standing.FREE
 
-        if provider.route in (None, route):
+        # By its own word, or by nobody's in particular.
+        if route in provider.routes or not provider.routes:
             return Standing.OUT
 
         return Standing.PROVIDER_OUT
@@ -139,14 +141,14 @@ class SharedHealth:
 
         def fail(known: Outage | None) -> Outage:
             outage = record_outage(known, failure, now=now, now_wall=now_wall, cooldown=cooldown)
-            return replace(outage, route=route)
+            return told_by(outage, route)
 
         await self._change_outage(key, fail)
 
     async def report_success(self, route: str) -> None:
         """A route answered: what was known against it is over, and what was known against its provider was too much.
 
-        An account's quota that another route of it does not feel was that one model's.
+        An account's quota that another route of it does not feel was that of the models that told of it.
         """
         for key in _keys(route):
             known = self._known.get(key)
@@ -154,9 +156,11 @@ class SharedHealth:
                 continue
 
             await self._change_outage(key, lambda known: None)
-            blamed = known.outage.route
-            if blamed not in (None, route, key):
-                narrowed = replace(known.outage, prober=None)
+            for blamed in known.outage.routes:
+                if blamed in (route, key):
+                    continue
+
+                narrowed = replace(known.outage, prober=None, routes=(blamed,))
                 await self._change_outage(blamed, lambda other, narrowed=narrowed: other or narrowed)
 
     async def claim_probe(self, route: str) -> bool:

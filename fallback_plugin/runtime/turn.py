@@ -14,8 +14,8 @@
             raise turn.exhausted()
 
 A route that is known to be out is not asked at all. When its time has come, one caller in the whole fleet asks it, and
-the others go on with the next route until its verdict is known. What is out by our own guess only is asked where nothing
-else is left. A failure that another model can't help is raised on.
+the others go on with the next route until its verdict is known. What is out by our own guess only is asked where
+nothing else is left. A failure that another model can't help is raised on.
 """
 
 from __future__ import annotations

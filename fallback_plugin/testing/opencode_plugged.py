@@ -19,6 +19,9 @@ import anyio
 
 from fallback_plugin.hosts.opencode.bridge_log import LOG_NAME
 from fallback_plugin.hosts.opencode.installation import PLUGIN_NAME, plugin_text
+from fallback_plugin.runtime.health import KIND as HEALTH
+from fallback_plugin.stores.sqlite import SqliteStore
+from fallback_plugin.stores.url import FILE_NAME
 from fallback_plugin.testing.opencode import OpenCodeServer
 
 BRIDGE = (sys.executable, "-m", "fallback_plugin", "bridge")
@@ -58,6 +61,8 @@ class PluggedOpenCode(OpenCodeServer):
         environment = {"FALLBACK_PLUGIN_HOME": f"../{_STATE}", **_python_path(), **options.pop("environment", {})}
         files = {**plugin_files(command), _SETTINGS: json.dumps(settings or {}), **options.pop("files", {})}
         super().__init__(binary, config=config, environment=environment, files=files, **options)
+        self._read = 0
+        self._records: list[dict[str, Any]] = []
 
     @property
     def log(self) -> Path:
@@ -72,22 +77,38 @@ class PluggedOpenCode(OpenCodeServer):
         except FileNotFoundError:
             return []
 
-        return [json.loads(line) for line in text.splitlines()]
+        # Whoever waits for a line asks fifty times a second.
+        if len(text) != self._read:
+            self._read, self._records = len(text), [json.loads(line) for line in text.splitlines()]
+
+        return list(self._records)
 
     async def configure(self, settings: Mapping[str, Any]) -> None:
-        """Put other settings in force, with nothing remembered where they name the store memory://.
+        """Put other settings in force, as a user does who saves the file, and let nobody be known to be out.
 
         Args:
-            settings: what the configuration file is to hold.
+            settings: what the configuration file is to hold; the store is read at the start only.
         """
-        path = self.project / _SETTINGS
-        await anyio.Path(path).write_text(json.dumps(settings), encoding="utf-8")
-        seen = len(self.records)
-        async with self.client() as client:
-            (await client.post("/instance/dispose")).raise_for_status()
-            (await client.get("/config")).raise_for_status()
+        await self.wait_for_record(lambda record: bool(record.get("ready")))
+        await self._forget_outages()
+        path = anyio.Path(self.project / _SETTINGS)
+        if json.loads(await path.read_text(encoding="utf-8")) == settings:
+            return
 
-        await self.wait_for_record(lambda record: bool(record.get("ready")), since=seen)
+        seen = len(self.records)
+        draft = path.with_suffix(".draft")
+        await draft.write_text(json.dumps(settings), encoding="utf-8")
+        await draft.replace(path)
+        await self.wait_for_record(lambda record: bool(record.get("reloaded")), since=seen)
+
+    async def _forget_outages(self) -> None:
+        store = SqliteStore(self.log.with_name(FILE_NAME))
+        await store.open()
+        try:
+            for record in await store.scan(HEALTH):
+                await store.delete(HEALTH, record.key)
+        finally:
+            await store.close()
 
     async def wait_for_record(
         self,

@@ -238,6 +238,34 @@ def test_an_exhausted_chain_is_said_once_and_the_request_cleared_away(ending):
     assert not play.session.compacting
 
 
+@pytest.mark.parametrize(
+    ("late", "removals"),
+    [
+        (summary("mc3", B), []),
+        (summary("mc3", B, completed=True), [Removal(message_id="mc3")]),
+        (summary("mc3", B, error=ABORTED), [Removal(message_id="mc3")]),
+        (answer("m1", completed=True), []),
+    ],
+    ids=["not at its end", "ended", "aborted", "of another turn"],
+)
+def test_a_summary_whose_run_ends_after_it_was_cleared_away_is_cleared_away_again(late, removals):
+    play = exhausted()
+    before = len(play.of(DiscardMessages))
+    play.feed(MessageRemoved(session_id=SES, message_id="mc3"), late)
+
+    assert [removal for action in play.of(DiscardMessages)[before:] for removal in action.removals] == removals
+    assert play.session.phase is Phase.EXHAUSTED
+
+
+def test_the_last_words_of_an_exhausted_turn_are_left_alone():
+    play = Play().feed(user("u3", 3.0, route=B), summary("m3", B, parent="u3"))
+    play.rules = Rules(default=replace(POLICY, chain=(B,)))
+    play.feed(died("m3", B, parent="u3"), died("m3", B, parent="u3"))
+
+    assert play.session.phase is Phase.EXHAUSTED
+    assert play.of(DiscardMessages) == []
+
+
 def test_a_prompt_that_a_summary_has_swallowed_is_never_cleared_away():
     play = Play().feed(user("u3", 3.0, route=B), summary("m3", B, parent="u3"))
     play.rules = Rules(default=replace(POLICY, chain=(B,)))

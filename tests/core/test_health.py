@@ -10,6 +10,7 @@ from fallback_plugin.core.failure import Failure, Kind, Scope
 from fallback_plugin.core.health import (
     LONGEST_COOLDOWN,
     PROBE_SECONDS,
+    WITNESSES_KEPT,
     Health,
     Outage,
     claim_probe,
@@ -19,6 +20,7 @@ from fallback_plugin.core.health import (
     key_of,
     record_outage,
     to_json,
+    told_by,
 )
 
 NOW, WALL = 50.0, 1_000_000.0
@@ -149,10 +151,22 @@ def test_nothing_known_is_healthy():
         kind=st.sampled_from(Kind),
         prober=st.none() | st.text(),
         probe_until_wall=st.floats(0, 1e12),
+        routes=st.lists(st.text(), max_size=3).map(tuple),
     )
 )
 def test_json_gives_the_outage_back(outage):
     assert from_json(to_json(outage)) == outage
+
+
+def test_the_last_routes_that_told_of_an_outage_are_remembered_once_each():
+    outage, _ = failed(1)
+    for route in ("one/a", "one/b", "one/a"):
+        outage = told_by(outage, route)
+    assert outage.routes == ("one/b", "one/a")
+
+    for number in range(WITNESSES_KEPT):
+        outage = told_by(outage, f"one/{number}")
+    assert outage.routes == tuple(f"one/{number}" for number in range(WITNESSES_KEPT))
 
 
 @given(st.lists(st.tuples(st.sampled_from(Kind), st.none() | st.floats(-1e5, 1e5), st.floats(0, 1e4)), max_size=20))

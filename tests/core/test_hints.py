@@ -134,9 +134,9 @@ def test_nobody_waits_longer_than_31_days_or_less_than_nothing():
     assert delay("Resets in 90 days") == 31 * DAY
 
 
-def test_the_hosts_next_counts_where_it_is_more_than_the_hosts_own_backoff():
+def test_the_hosts_next_is_the_providers_word():
     assert delay("Weekly usage limit reached", next_=WALL + DAY) == DAY
-    assert delay("Rate limit reached", next_=WALL + 2) is None
+    assert delay("Rate limit reached", next_=WALL + 12) == 12
     assert delay("Rate limit reached", next_=WALL - 100) is None
 
 

@@ -38,8 +38,6 @@ from fallback_plugin.testing.provider import FaultyProvider
 PACKAGE = Path(__file__).parent / "opencode"
 SCENES = 150
 INSTALL_SECONDS = 300
-WARMING = "build"
-"""An agent of the host's own, which no test uses."""
 
 
 def pytest_collection_modifyitems(items):
@@ -162,18 +160,12 @@ async def attach(opencode, scene):
 
 
 async def plugged(server, names, limits):
-    """The plugin inside a server, with nothing remembered; gives what it announces."""
+    """The plugin inside a server, which knows of nobody that is out; gives what it announces."""
     chain = limits.pop("chain", tuple(route(model) for model in names.models))
     seen = len(server.records)
     # Subagents have the chain of the host's configuration, or none.
     agents = {agent.name: {"fallback_models": list(chain)} for agent in names.agents}
-    await server.configure({"store": "memory://", **limits, "agents": {**agents, WARMING: {"enabled": False}}})
-    # The project was opened anew: its first turn takes longer than many a limit.
-    async with server.client() as client:
-        session = (await client.post("/session", json={"title": "spares the host's title job"})).json()["id"]
-        prompt = {"agent": WARMING, "parts": [{"type": "text", "text": "warm up"}]}
-        (await client.post(f"/session/{session}/message", json=prompt)).raise_for_status()
-
+    await server.configure({**limits, "agents": agents})
     return LoggedNotices(server, seen)
 
 
@@ -239,7 +231,8 @@ class LoggedNotices:
 
     @property
     def calls(self):
-        return max((record["calls"] for record in self), default=0)
+        """As told last: with a notice, or when the settings came into force."""
+        return [record["calls"] for record in self._server.records[self._since :] if "calls" in record][-1]
 
     def of(self, session):
         return [record["notice"] for record in self if record["session"] == session]

@@ -16,7 +16,7 @@ import pytest
 from anyio.streams.text import TextReceiveStream
 
 from fallback_plugin.testing.faults import Answer, CallTool, Hang, SlowAnswer, rate_limited
-from fallback_plugin.testing.opencode import OpenCodeServer, opencode_config
+from fallback_plugin.testing.opencode import PROVIDER, OpenCodeServer, opencode_config
 from fallback_plugin.testing.opencode_scene import route
 
 ATTACH = [sys.executable, "-m", "fallback_plugin", "attach", "--json", "--wait"]
@@ -100,6 +100,33 @@ async def test_attach_takes_the_chain_of_the_agent_in_the_hosts_configuration(sc
         await attached.wait_for_notice("recovered", conversation.id)
 
     assert await conversation.answers() == ["from second"]
+
+
+async def test_a_summary_by_hand_is_written_by_the_next_model(scene, provider, opencode):
+    """What test_compaction.py holds with the plugin inside the host, once from beside it."""
+    provider.script(scene.primary, Answer("hello"), rate_limited())
+    provider.script(scene.second, Answer("the summary"))
+    conversation = await scene.conversation()
+    await conversation.prompt("say hi")
+    await conversation.wait_until_answered()
+    async with attach_process(opencode.url) as attached:
+        body = {"providerID": PROVIDER, "modelID": scene.primary}
+        # The host goes on with a summary whose caller has left.
+        with anyio.move_on_after(1.0):
+            await scene.client.post(f"/session/{conversation.id}/summarize", json=body)
+
+        await attached.wait_for_notice("recovered", conversation.id)
+        await conversation.wait_until_idle()
+
+    assert await conversation.answers() == ["hello", "the summary"]
+    assert len(await conversation.user_messages()) == 2
+    assert len(provider.requests_of(scene.second)) == 1
+    assert attached.of(conversation.id) == ["failure", "hop", "recovered"]
+
+    provider.script(scene.primary, Answer("after the summary"))
+    await conversation.prompt("and now?")
+    assert (await conversation.wait_until_answered(prompts=3))[-1] == "after the summary"
+    assert "the summary" in "".join(provider.requests_of(scene.primary)[-1].texts("assistant"))
 
 
 async def test_a_changed_file_is_in_force_and_a_broken_one_is_not(scene, provider, opencode, chain, tmp_path):

@@ -47,9 +47,7 @@ async def answer_once(server):
 
 
 @pytest.mark.timeout(420)
-@pytest.mark.parametrize(
-    ("put_in", "length"), [(attached_server, 50), (plugged_server, 200)], ids=["attach", "plugin"]
-)
+@pytest.mark.parametrize(("put_in", "length"), [(attached_server, 50), (plugged_server, 200)], ids=["attach", "plugin"])
 async def test_all_turns_are_answered_or_cleanly_exhausted(opencode_binary, provider, attached_to, put_in, length):
     ordeal = Ordeal(seed=1, length=length, failing=0.3)
     config = ordeal_config(provider.base_url)

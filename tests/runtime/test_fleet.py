@@ -152,6 +152,27 @@ async def test_a_quota_that_another_route_does_not_feel_was_that_of_one_model():
     assert len(health) == 0
 
 
+async def test_every_route_that_told_of_a_quota_is_out_by_its_own_word():
+    store = MemoryStore()
+    one, other = (SharedHealth(store, owner=name, wall_clock=wall) for name in ("one", "other"))
+    quota = failure(3600, kind=Kind.QUOTA_EXHAUSTED, scope=Scope.PROVIDER)
+    for route in ("one/primary", "one/second"):
+        await one.report_failure(route, quota, now=anyio.current_time())
+
+    await other.refresh()
+    for health in (one, other):
+        assert [health.standing(f"one/{name}") for name in ("primary", "second", "else")] == [
+            Standing.OUT,
+            Standing.OUT,
+            Standing.PROVIDER_OUT,
+        ]
+
+    await one.report_success("one/else")
+    assert set(one.outages(anyio.current_time())) == {"one/primary", "one/second"}
+    await one.report_success("one/primary")
+    assert set(one.outages(anyio.current_time())) == {"one/second"}
+
+
 async def test_one_caller_in_the_fleet_probes(rules):
     store = MemoryStore()
     async with Turns(rules, store=store, wall_clock=wall) as one, Turns(rules, store=store, wall_clock=wall) as other:

@@ -172,7 +172,8 @@ class Project:
         async def on_change(changed: LoadedConfig) -> None:
             self._rules_of = rules_maker(changed.settings, self._say)
             self.configure(self._host_config)
-            self._say(f"configuration reloaded from {changed.path or 'the defaults'}")
+            text = f"configuration reloaded from {changed.path or 'the defaults'}"
+            self._say(text, reloaded=True, calls=self._client.calls)
 
         async def on_error(error: ConfigurationError) -> None:
             self._say(f"{error}\nthe last good configuration stays in force")
