@@ -15,8 +15,8 @@ from fallback_plugin.core.hop import proceed
 from fallback_plugin.core.inspection import on_dispatch_inspected
 from fallback_plugin.core.policy import Rules
 from fallback_plugin.core.record import Attempt, Ending, Phase, Session, Step, arm_step, stay
+from fallback_plugin.core.refusal import abort_again
 from fallback_plugin.core.run import begin, on_assistant_message
-from fallback_plugin.core.verdict import abort_again
 
 FOLLOW_PATIENCE = 6.0
 """Seconds until a lost claim is made again; longer than the lease of a process that may have died with it."""

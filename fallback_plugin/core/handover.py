@@ -8,8 +8,8 @@ from fallback_plugin.core.events import AssistantMessage, DispatchReturned
 from fallback_plugin.core.hop import confirm, on_run_ended
 from fallback_plugin.core.policy import Rules
 from fallback_plugin.core.record import Attempt, Partial, Phase, Session, Step, retire, stay
+from fallback_plugin.core.refusal import Again, on_refused, on_wrong_model, refusal
 from fallback_plugin.core.run import begin, on_assistant_message
-from fallback_plugin.core.verdict import Again, on_refused, on_wrong_model, refusal
 
 
 def on_message_in_ending(session: Session, message: AssistantMessage, now: float, rules: Rules) -> Step:

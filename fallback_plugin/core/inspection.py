@@ -18,18 +18,15 @@ from fallback_plugin.core.failure import Facts, Kind
 from fallback_plugin.core.hop import DISPATCH_TRIES, confirm, dispatch
 from fallback_plugin.core.policy import Rules
 from fallback_plugin.core.record import Attempt, Ending, Held, Partial, Phase, Session, Step, Turn, arm_step, stay
+from fallback_plugin.core.refusal import Again, abort_again, on_refused, refusal
 from fallback_plugin.core.run import EMPTY_ANSWER, begin, complete, is_newer, on_unattributed_abort, queue, settle
 from fallback_plugin.core.signals import retry_failure
 from fallback_plugin.core.state import adopt_model, begin_turn
 from fallback_plugin.core.verdict import (
     INSPECT_PATIENCE,
-    Again,
-    abort_again,
     fail,
     inspect,
-    on_refused,
     policy_of,
-    refusal,
     stop,
 )
 

@@ -14,8 +14,9 @@ from fallback_plugin.core.events import MessageRemoved, SessionErrored, SessionS
 from fallback_plugin.core.failure import Facts, Failure, Kind
 from fallback_plugin.core.policy import Policy, Rules
 from fallback_plugin.core.record import Ending, Held, Phase, Session, Step, stay
+from fallback_plugin.core.refusal import Again, on_refused
 from fallback_plugin.core.run import begin, on_unattributed_abort, settle
-from fallback_plugin.core.verdict import Again, fail, hold, on_exhausted_retry, on_refused, policy_of, stop
+from fallback_plugin.core.verdict import fail, hold, on_exhausted_retry, policy_of, stop
 
 _KEPT_IN_RETRY = frozenset({Kind.ABORTED, Kind.CONTENT_POLICY, Kind.CONTEXT_OVERFLOW})
 """Kinds that stay what they are in the host's retry; of any other the host itself says that it may pass."""

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 from fallback_plugin.core import compaction
 from fallback_plugin.core.actions import Announce, InspectSession, NoticeType, RouteFailure
-from fallback_plugin.core.failure import Failure, Kind, Scope
+from fallback_plugin.core.failure import Failure, Kind
 from fallback_plugin.core.hop import (
     ABORT_TRIES,
-    DISPATCH_PAUSE,
-    DISPATCH_TRIES,
     RUN_END_PATIENCE,
     abort,
-    dispatch,
     proceed,
 )
 from fallback_plugin.core.policy import Policy, Rules
@@ -48,14 +44,6 @@ from fallback_plugin.core.state import (
 
 INSPECT_PATIENCE = 5.0
 """Seconds for the host to tell a session's history."""
-
-
-class Again(StrEnum):
-    """What may help where a dispatch was not taken."""
-
-    LATER = "later"
-    AS_NEW_MESSAGE = "as a new message"
-    NEVER = "never"
 
 
 def policy_of(session: Session, rules: Rules) -> Policy:
@@ -298,85 +286,6 @@ def on_exhausted_retry(session: Session, now: float) -> Step:
         return stay(session)
 
     return abort(session, now)
-
-
-def on_refused(
-    session: Session,
-    failure: Failure,
-    now: float,
-    rules: Rules,
-    *,
-    again: Again,
-    ending: Ending = Ending.ENDED,
-) -> Step:
-    """The host did not take the dispatch: again, as a new message, or on the next model.
-
-    Args:
-        session: a session in DISPATCHING.
-        failure: why, with the host's words as its reason.
-        now: monotonic seconds.
-        rules: the policies in force.
-        again: what may still help on the same model.
-        ending: ABORT where the host is busy with something that must be ended first.
-    """
-    hop = session.hop
-    if hop is None:
-        return stay(session)
-
-    if again is Again.AS_NEW_MESSAGE and not hop.replay:
-        return dispatch(replace(session, hop=replace(hop, replay=True)), now)
-
-    if again is Again.LATER and hop.dispatch_tries < DISPATCH_TRIES:
-        waiting = replace(session, hop=replace(hop, unavailable=True))
-        return arm_step(waiting, now + DISPATCH_PAUSE * 2**hop.dispatch_tries)
-
-    notice = Announce(
-        session_id=session.session_id,
-        notice=NoticeType.REFUSED,
-        route=hop.plan.new_model,
-        failure=failure,
-        detail=f"tries: {hop.dispatch_tries}",
-    )
-    step = fail(session, failure, now, rules, ending=ending)
-    return replace(step, actions=(notice, *step.actions))
-
-
-def on_wrong_model(session: Session, now: float, rules: Rules) -> Step:
-    """The host runs the failed model again in spite of the dispatch: end that run and dispatch once more."""
-    hop = session.hop
-    if hop is None:
-        return stay(session)
-
-    if session.compacting and hop.dispatch_tries >= compaction.DISPATCH_TRIES:
-        # The next model would be overruled as well.
-        left = replace(session, hop=None)
-        return fail(left, hop.failure, now, rules, ending=Ending.ABORT, no_plan=compaction.OVERRULED)
-
-    if hop.dispatch_tries >= DISPATCH_TRIES:
-        failure = refusal("the host goes on asking the model before it")
-        return on_refused(session, failure, now, rules, again=Again.NEVER, ending=Ending.ABORT)
-
-    return abort_again(session, now)
-
-
-def abort_again(session: Session, now: float) -> Step:
-    """A run that must not be there is there: end it, then dispatch."""
-    hop = session.hop
-    if hop is None:
-        return stay(session)
-
-    again = replace(
-        session,
-        phase=Phase.ENDING,
-        hop=replace(hop, ending=Ending.ABORT, abort_returned=False, idled=False),
-        abort_tries=0,
-    )
-    return abort(again, now)
-
-
-def refusal(reason: str) -> Failure:
-    """The failure of a model that the host did not start."""
-    return Failure(kind=Kind.SERVER_ERROR, scope=Scope.MODEL, should_fallback=True, reason=reason)
 
 
 def stop(session: Session, *, aborts: bool = False, now: float = 0.0) -> Step:
