@@ -14,7 +14,7 @@ asks before it runs a command. Whoever needs a server with another configuration
 from __future__ import annotations
 
 import os
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 import anyio
 import pytest
+from anyio.from_thread import start_blocking_portal
 
 from fallback_plugin.core.actions import NoticeType
 from fallback_plugin.core.failure import Kind
@@ -46,9 +47,9 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.e2e)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def anyio_backend():
-    """One event loop for the session, as the server is shared by all of its tests."""
+    """What is tested here, another process, knows nothing of our event loop: one is enough."""
     return "asyncio"
 
 
@@ -71,21 +72,31 @@ def provider():
 
 
 @pytest.fixture(scope="session")
-async def bare_opencode(opencode_binary, provider):
+def bare_opencode(opencode_binary, provider):
     """The shared server without the plugin; its first turn, which takes seconds, is over."""
     names = scenes_of("a")
-    async with OpenCodeServer(opencode_binary, config=settings_of(names, provider)) as server:
-        await warm_up(server, provider, names[0])
+    with started(OpenCodeServer(opencode_binary, config=settings_of(names, provider)), provider, names[0]) as server:
         yield server, iter(names)
 
 
 @pytest.fixture(scope="session")
-async def plugged_opencode(opencode_binary, provider):
+def plugged_opencode(opencode_binary, provider):
     """The shared server that has loaded the plugin."""
     names = scenes_of("p")
-    async with PluggedOpenCode(opencode_binary, config=settings_of(names, provider)) as server:
-        await warm_up(server, provider, names[0])
+    with started(PluggedOpenCode(opencode_binary, config=settings_of(names, provider)), provider, names[0]) as server:
         yield server, iter(names)
+
+
+@contextmanager
+def started(server, provider, names):
+    """A server that has answered once.
+
+    It is started in an event loop of its own: one that a fixture of the session kept open would be the loop of every
+    test after it, of those in virtual time too.
+    """
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(server):
+        portal.call(warm_up, server, provider, names)
+        yield server
 
 
 def scenes_of(prefix):
