@@ -141,6 +141,7 @@ class Hop:
         parent_awaited: the session's parent has not yet said that it no longer holds this one.
         parked: the failed run is over, and only the parent is awaited.
         closed: the message of the run that is being halted shows its end.
+        aborts_out: abort calls of a halt that have not come back; what they end is ended by us.
         settled_at: when that run was over, and the parent's.
     """
 
@@ -159,6 +160,7 @@ class Hop:
     parent_awaited: bool = False
     parked: bool = False
     closed: bool = False
+    aborts_out: int = 0
     settled_at: float | None = None
 
 

@@ -206,7 +206,14 @@ def _halt(session: Session, now: float, *before: Action) -> Step:
         abort_tries=0,
         subagents=tuple(known if known.spliced else replace(known, asks=0) for known in session.subagents),
     )
-    return abort(halted, now, *before)
+    return halt(halted, now, *before)
+
+
+def halt(session: Session, now: float, *before: Action) -> Step:
+    """Abort a waiting session's run, keeping count of the calls."""
+    hop = session.hop
+    counted = replace(session, hop=replace(hop, aborts_out=hop.aborts_out + 1)) if hop else session
+    return abort(counted, now, *before)
 
 
 def _is_over(session: Session, known: Subagent) -> bool:

@@ -11,15 +11,17 @@ from dataclasses import replace
 from fallback_plugin.core.actions import Action, Tell
 from fallback_plugin.core.events import AssistantMessage
 from fallback_plugin.core.family_events import ParentKnown
-from fallback_plugin.core.hop import ABORT_PAUSE, ABORT_TRIES, IDLE_PATIENCE, PARENT_PATIENCE, abort
+from fallback_plugin.core.hop import ABORT_PAUSE, ABORT_TRIES, IDLE_PATIENCE, PARENT_PATIENCE
 from fallback_plugin.core.policy import Rules
 from fallback_plugin.core.record import Ending, Partial, Session, Step, Subagent, arm_step, retire, stay
-from fallback_plugin.core.subagents import lineage_of, pending, put, splice
+from fallback_plugin.core.subagents import halt, lineage_of, pending, put, splice
 from fallback_plugin.core.verdict import stop
 
 WAIT_PERIOD = 2.0
 """Seconds between two questions to the children of a halted parent: nothing for the host, unless one is unknown."""
 SPLICE_TRIES = 4
+NEXT_STEP = "tool-calls"
+"""Finish reason of a step after which the host asks again by itself."""
 STOP_GRACE = 0.05
 """Seconds after the end of our own abort in which an idle may still be its echo: the call returns after its events."""
 
@@ -30,7 +32,9 @@ def on_message_while_waiting(session: Session, message: AssistantMessage, now: f
     if hop is None or turn is None or attempt is None or message.compaction:
         return stay(session)
 
-    if message.completed and hop.ending is Ending.ABORT:
+    # A step with tool calls ends well while the abort is under way; the run goes on.
+    shows_end = message.completed and (message.error is not None or message.finish != NEXT_STEP)
+    if shows_end and hop.ending is Ending.ABORT:
         hop = replace(hop, closed=True)
         session = replace(session, hop=hop)
 
@@ -46,20 +50,30 @@ def on_message_while_waiting(session: Session, message: AssistantMessage, now: f
         return stay(session)
 
     again = replace(hop, ending=Ending.ABORT, abort_returned=False, idled=False, closed=False)
-    return abort(replace(session, hop=again, abort_tries=0), now)
+    return halt(replace(session, hop=again, abort_tries=0), now)
 
 
 def on_abort_returned_while_waiting(session: Session, succeeded: bool, now: float) -> Step:  # noqa: FBT001
     """Our abort came back: the run is over once the session is idle too."""
     hop = session.hop
-    if hop is None or hop.ending is Ending.ENDED:
+    if hop is None:
         return stay(session)
 
+    hop = replace(hop, aborts_out=max(0, hop.aborts_out - 1))
+    if hop.ending is Ending.ENDED:
+        # One that was called twice; its idle may come just behind it.
+        settled_at = now if hop.settled_at is not None else None
+        return stay(replace(session, hop=replace(hop, settled_at=settled_at)))
+
     if not succeeded:
-        return arm_step(session, now + ABORT_PAUSE)
+        return arm_step(replace(session, hop=hop), now + ABORT_PAUSE)
 
     returned = replace(session, hop=replace(hop, abort_returned=True))
-    return _settle(returned, now) if hop.idled else arm_step(returned, now + IDLE_PATIENCE)
+    if hop.idled:
+        return _settle(returned, now)
+
+    # The first of two calls ends the run, and may be the last to come back.
+    return stay(returned) if hop.aborts_out else arm_step(returned, now + IDLE_PATIENCE)
 
 
 def on_idled_while_waiting(session: Session, now: float) -> Step:
@@ -76,7 +90,8 @@ def on_idled_while_waiting(session: Session, now: float) -> Step:
         return _settle(idled, now) if hop.abort_returned else stay(idled)
 
     # The abort of its own parent reaches this session too.
-    is_echo = hop.parent_awaited or hop.settled_at is None or now - hop.settled_at <= STOP_GRACE
+    under_way = hop.parent_awaited or hop.aborts_out > 0
+    is_echo = under_way or hop.settled_at is None or now - hop.settled_at <= STOP_GRACE
     return stay(session) if is_echo else stop(session)
 
 
@@ -108,7 +123,7 @@ def on_waiting_timer(session: Session, now: float) -> Step:
 
     if hop.ending is Ending.ABORT:
         unended = not hop.abort_returned and session.abort_tries < ABORT_TRIES
-        return abort(session, now) if unended else _settle(session, now)
+        return halt(session, now) if unended else _settle(session, now)
 
     if hop.parent_awaited:
         return on_parent_settled_while_waiting(session, now)

@@ -186,6 +186,34 @@ def test_the_child_waits_no_longer_than_it_must(family):
     assert family.took(DispatchTurn) == [KID]
 
 
+def test_the_last_events_of_an_abort_that_was_called_twice_are_not_the_users(family):
+    """A busy host needs seconds: the parent's tools end, it asks once more, and the second call overtakes the first."""
+    family.retries(KID)
+    family.aborted(KID)
+    family.tick(BOSS, 2.5)
+    assert family.took(AbortRun) == [KID, BOSS, BOSS]
+
+    boss = family.sessions[BOSS]
+    returned = AbortReturned(session_id=BOSS, generation=boss.generation, succeeded=True)
+    family.says(BOSS, boss.attempt.assistant_id, OWN, finish="tool-calls", completed=True)
+    family.says(BOSS, "m_slot", OWN)
+    family.feed(SessionIdled(session_id=BOSS), returned)
+    assert family.took(DispatchTurn) == []
+
+    family.now += 0.6
+    family.says(BOSS, "m_slot", OWN, completed=True, error=ABORTED)
+    family.feed(SessionIdled(session_id=BOSS))
+    assert family.took(DispatchTurn) == [KID]
+
+    family.now += 0.5
+    family.feed(SessionIdled(session_id=BOSS), returned, SessionIdled(session_id=BOSS))
+    assert family.phase(BOSS) is Phase.WAITING
+
+    family.now += 0.5
+    family.feed(SessionIdled(session_id=BOSS))
+    assert family.phase(BOSS) is Phase.STOPPED
+
+
 def test_the_order_of_the_two_aborts_does_not_matter(family):
     family.retries(KID)
     family.aborted(BOSS)
