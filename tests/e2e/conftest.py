@@ -14,7 +14,8 @@ asks before it runs a command. Whoever needs a server with another configuration
 from __future__ import annotations
 
 import os
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+import subprocess
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -146,6 +147,19 @@ async def scene(shared_opencode, provider):
     assert names is not None, f"more than {SCENES} scenes on one server: raise SCENES"
     async with Scene.open(opencode, provider, names) as opened:
         yield opened
+
+
+@pytest.fixture
+def launch():
+    """Starts a program as `subprocess.Popen` does; it ends with the test at the latest."""
+    with ExitStack() as stack:
+
+        def start(command, **options):
+            process = stack.enter_context(subprocess.Popen(command, text=True, **options))
+            stack.callback(process.kill)
+            return process
+
+        yield start
 
 
 @pytest.fixture

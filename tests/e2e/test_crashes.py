@@ -22,7 +22,21 @@ from fallback_plugin.testing.opencode_scene import route
 FAILURES = {"retry": rate_limited(retry_after=3600), "terminal": Fail(402), "hang": Hang()}
 
 
-def attach(url, file, home, failpoint=None):
+@pytest.fixture
+def file(scene, tmp_path):
+    chain = [route(scene.second), route(scene.third)]
+    path = tmp_path / "opencode-fallback.json"
+    path.write_text(json.dumps({"fallback_models": chain, "timeout_seconds": 2}))
+    return path
+
+
+@pytest.fixture
+def attach(launch, opencode, file, tmp_path):
+    """Starts the plugin beside the host, to die at a failpoint where one is named."""
+    return lambda failpoint=None: started(launch, opencode.url, file, tmp_path, failpoint)
+
+
+def started(launch, url, file, home, failpoint):
     variables = {**os.environ, "FALLBACK_PLUGIN_HOME": str(home), VARIABLE: failpoint or ""}
     command = [
         sys.executable,
@@ -36,22 +50,16 @@ def attach(url, file, home, failpoint=None):
         "--config",
         str(file),
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=variables)
-    assert json.loads(process.stdout.readline())["ready"]
+    process = launch(command, stdout=subprocess.PIPE, env=variables)
+    while not json.loads(process.stdout.readline()).get("ready"):
+        pass
+
     return process
 
 
 def end(process):
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=20)
-
-
-@pytest.fixture
-def file(scene, tmp_path):
-    chain = [route(scene.second), route(scene.third)]
-    path = tmp_path / "opencode-fallback.json"
-    path.write_text(json.dumps({"fallback_models": chain, "timeout_seconds": 2}))
-    return path
 
 
 async def died(process):
@@ -68,20 +76,18 @@ CASES = [(name, point) for name in FAILURES for point in POINTS if (name, point)
 
 
 @pytest.mark.parametrize(("failure", "failpoint"), CASES)
-async def test_a_turn_outlives_the_process(scene, provider, opencode, file, tmp_path, failpoint, failure):
+async def test_a_turn_outlives_the_process(scene, provider, attach, failpoint, failure):
     provider.script(scene.primary, FAILURES[failure])
     provider.script(scene.second, SlowAnswer("from second", chunks=4, delay=0.1))
     conversation = await scene.conversation()
-    first = attach(opencode.url, file, tmp_path, failpoint)
+    first = attach(failpoint)
     await conversation.prompt("say hi")
     await died(first)
 
-    second = attach(opencode.url, file, tmp_path)
-    try:
-        assert await conversation.wait_until_answered(timeout=40) == ["from second"]
-        await conversation.wait_until_idle(quiet=1.0)
-    finally:
-        end(second)
+    second = attach()
+    assert await conversation.wait_until_answered(timeout=40) == ["from second"]
+    await conversation.wait_until_idle(quiet=1.0)
+    end(second)
 
     assert await conversation.answers() == ["from second"]
     assert len(await conversation.user_messages()) == 1
@@ -89,21 +95,19 @@ async def test_a_turn_outlives_the_process(scene, provider, opencode, file, tmp_
     assert provider.requests_of(scene.third) == []
 
 
-async def test_a_tool_that_ran_before_the_crash_runs_no_second_time(scene, provider, opencode, file, tmp_path):
+async def test_a_tool_that_ran_before_the_crash_runs_no_second_time(scene, provider, opencode, attach):
     trace = opencode.project / f"{scene.agent}-crash.txt"
     command = {"command": f"echo run >> {trace}; echo done", "description": "trace"}
     provider.script(scene.primary, CallTool("bash", command), rate_limited())
     provider.script(scene.second, Answer("the tool said done"))
     conversation = await scene.conversation()
-    first = attach(opencode.url, file, tmp_path, "aborted")
+    first = attach("aborted")
     await conversation.prompt("run the tool")
     await died(first)
 
-    second = attach(opencode.url, file, tmp_path)
-    try:
-        await conversation.wait_until_answered(timeout=40)
-    finally:
-        end(second)
+    second = attach()
+    await conversation.wait_until_answered(timeout=40)
+    end(second)
 
     assert trace.read_text() == "run\n"
     [request] = provider.requests_of(scene.second)
@@ -111,16 +115,14 @@ async def test_a_tool_that_ran_before_the_crash_runs_no_second_time(scene, provi
 
 
 @pytest.mark.parametrize("moment", ["the child streams", "the child has answered"])
-async def test_a_parent_that_waits_for_its_subagent_outlives_the_process(
-    scene, provider, opencode, file, tmp_path, moment
-):
+async def test_a_parent_that_waits_for_its_subagent_outlives_the_process(scene, provider, attach, moment):
     primary, second, _ = scene.names.worker_models
     call = {"description": "work", "prompt": "do the work", "subagent_type": scene.names.worker}
     provider.script(scene.primary, CallTool("task", call), Answer("the parent is done"))
     provider.script(primary, rate_limited(retry_after=3600))
     provider.script(second, SlowAnswer("the real answer", chunks=4, delay=0.4))
     conversation = await scene.conversation()
-    first = attach(opencode.url, file, tmp_path)
+    first = attach()
     await conversation.prompt("delegate")
     await provider.wait_for(second)
     await anyio.sleep(0.5)
@@ -128,12 +130,10 @@ async def test_a_parent_that_waits_for_its_subagent_outlives_the_process(
     await died(first)
     await provider.wait_for(second, ended=moment == "the child has answered")
 
-    again = attach(opencode.url, file, tmp_path)
-    try:
-        assert await conversation.wait_until_answered(timeout=40) == ["the parent is done"]
-        await conversation.wait_until_idle(quiet=1.0)
-    finally:
-        end(again)
+    again = attach()
+    assert await conversation.wait_until_answered(timeout=40) == ["the parent is done"]
+    await conversation.wait_until_idle(quiet=1.0)
+    end(again)
 
     [_, request] = provider.requests_of(scene.primary)
     assert request.roles == ("system", "user", "assistant", "tool")

@@ -16,7 +16,13 @@ from fallback_plugin.testing.faults import Answer, rate_limited
 from fallback_plugin.testing.opencode_scene import route
 
 
-def attach(url, directory, settings):
+@pytest.fixture
+def attach(launch, opencode, tmp_path):
+    """Starts the plugin beside the host."""
+    return lambda settings: started(launch, opencode.url, tmp_path, settings)
+
+
+def started(launch, url, directory, settings):
     file = directory / "opencode-fallback.json"
     file.write_text(json.dumps(settings))
     command = [
@@ -32,7 +38,7 @@ def attach(url, directory, settings):
         str(file),
     ]
     variables = {**os.environ, "FALLBACK_PLUGIN_HOME": str(directory)}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables)
+    return launch(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=variables)
 
 
 @pytest.fixture
@@ -41,13 +47,11 @@ def chain(scene):
 
 
 @pytest.mark.parametrize("store", ["redis://127.0.0.1:1/0", "sqlite:///proc/nowhere/state.db"])
-async def test_a_store_that_is_not_there_is_said_once_and_the_turn_goes_on(
-    scene, provider, opencode, chain, tmp_path, store
-):
+async def test_a_store_that_is_not_there_is_said_once_and_the_turn_goes_on(scene, provider, attach, chain, store):
     provider.script(scene.primary, rate_limited())
     provider.script(scene.second, Answer("from second"))
     conversation = await scene.conversation()
-    process = attach(opencode.url, tmp_path, {**chain, "store": store})
+    process = attach({**chain, "store": store})
     lines = []
     while not lines or not lines[-1].get("ready"):
         lines.append(json.loads(process.stdout.readline()))
@@ -63,14 +67,14 @@ async def test_a_store_that_is_not_there_is_said_once_and_the_turn_goes_on(
     assert len([line for line in lines if "shared store is out" in line["text"]]) == 1
 
 
-async def test_a_store_of_a_newer_version_is_refused(opencode, chain, tmp_path):
+async def test_a_store_of_a_newer_version_is_refused(attach, chain, tmp_path):
     store = SqliteStore(tmp_path / "state.db")
     await store.open()
     await store.close()
     with sqlite3.connect(tmp_path / "state.db") as connection:
         connection.execute("pragma user_version = 99")
     connection.close()
-    process = attach(opencode.url, tmp_path, chain)
+    process = attach(chain)
     _, errors = process.communicate(timeout=20)
 
     assert process.returncode == 2
