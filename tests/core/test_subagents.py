@@ -197,7 +197,7 @@ def test_a_parent_that_asks_on_while_its_abort_is_under_way_is_aborted_again(fam
 
     family.says(BOSS, "m_more", OWN)
     family.says(BOSS, "m_yet_more", OWN)
-    assert family.took(AbortRun).count(BOSS) == ABORT_TRIES
+    assert family.took(AbortRun) == [BOSS] * (ABORT_TRIES - 2)
 
 
 def test_the_last_events_of_an_abort_that_was_called_twice_are_not_the_users(family):
