@@ -46,8 +46,12 @@ def on_message_while_waiting(session: Session, message: AssistantMessage, now: f
     noted = replace(attempt, assistant_id=message.message_id, partials=(*attempt.partials, begun))
     session = replace(session, turn=retire(turn, noted), attempt=noted)
     is_old = message.parent_id == turn.user.message_id and hop.ending is Ending.ABORT
-    if message.completed or is_old:
+    if message.completed or (is_old and session.abort_tries >= ABORT_TRIES):
         return stay(session)
+
+    if is_old:
+        # The host ends a dying child before its parent, which takes seconds when it is busy; a second call overtakes.
+        return halt(session, now)
 
     again = replace(hop, ending=Ending.ABORT, abort_returned=False, idled=False, closed=False)
     return halt(replace(session, hop=again, abort_tries=0), now)

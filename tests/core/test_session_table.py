@@ -199,7 +199,7 @@ ROWS = {
         "ending": "running hop SetTimer",
         "dispatching": "running hop SetTimer",
         "following": "running SetTimer",
-        "waiting": "waiting",
+        "waiting": "waiting AbortRun SetTimer",
         "exhausted": ".",
         "stopped": ".",
     },

@@ -33,6 +33,7 @@ from fallback_plugin.core.events import (
 )
 from fallback_plugin.core.failure import Facts
 from fallback_plugin.core.family_events import ParentKnown, ResultSpliced
+from fallback_plugin.core.hop import ABORT_TRIES
 from fallback_plugin.core.policy import Policy, Rules
 from fallback_plugin.core.record import Phase, Session
 from fallback_plugin.core.session import attach, step
@@ -186,17 +187,29 @@ def test_the_child_waits_no_longer_than_it_must(family):
     assert family.took(DispatchTurn) == [KID]
 
 
+def test_a_parent_that_asks_on_while_its_abort_is_under_way_is_aborted_again(family):
+    family.retries(KID)
+    family.aborted(KID)
+    family.says(BOSS, f"m_{BOSS}", OWN, finish="tool-calls", completed=True)
+    family.says(BOSS, "m_slot", OWN)
+    family.says(BOSS, "m_slot", OWN)
+    assert family.took(AbortRun) == [KID, BOSS, BOSS]
+
+    family.says(BOSS, "m_more", OWN)
+    family.says(BOSS, "m_yet_more", OWN)
+    assert family.took(AbortRun) == [BOSS] * (ABORT_TRIES - 2)
+
+
 def test_the_last_events_of_an_abort_that_was_called_twice_are_not_the_users(family):
     """A busy host needs seconds: the parent's tools end, it asks once more, and the second call overtakes the first."""
     family.retries(KID)
     family.aborted(KID)
-    family.tick(BOSS, 2.5)
+    family.says(BOSS, f"m_{BOSS}", OWN, finish="tool-calls", completed=True)
+    family.says(BOSS, "m_slot", OWN)
     assert family.took(AbortRun) == [KID, BOSS, BOSS]
 
     boss = family.sessions[BOSS]
     returned = AbortReturned(session_id=BOSS, generation=boss.generation, succeeded=True)
-    family.says(BOSS, boss.attempt.assistant_id, OWN, finish="tool-calls", completed=True)
-    family.says(BOSS, "m_slot", OWN)
     family.feed(SessionIdled(session_id=BOSS), returned)
     assert family.took(DispatchTurn) == []
 
