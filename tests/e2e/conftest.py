@@ -38,7 +38,7 @@ from fallback_plugin.testing.opencode_scene import Scene, SceneNames, route
 from fallback_plugin.testing.provider import FaultyProvider
 
 PACKAGE = Path(__file__).parent / "opencode"
-SCENES = 150
+SCENES = 120
 INSTALL_SECONDS = 300
 
 
@@ -167,30 +167,31 @@ async def attach(opencode, scene):
     """Put the plugin to work on the shared server with a policy for the scene's agents; gives its notices.
 
     await attach(timeout_seconds=1.0) starts it and returns when it reads events. Every keyword is a field of `Policy`;
-    the chain is the scene's unless one is given.
+    the chain is the scene's unless one is given, and holds for the scene's agents unless it is to be everybody's.
     """
     async with AsyncExitStack() as stack:
 
-        async def start(**limits):
+        async def start(*, everybodys=False, **limits):
             if isinstance(opencode, PluggedOpenCode):
-                return await plugged(opencode, scene.names, limits)
+                return await plugged(opencode, scene.names, limits, everybodys=everybodys)
 
             policy = Policy(**{"chain": tuple(route(model) for model in scene.names.models), **limits})
             agents = {agent.name: policy for agent in scene.names.agents}
             workers = {agent.name: replace(policy, chain=agent.fallback_models) for agent in scene.names.subagents}
-            rules = Rules(agents={**agents, **workers})
+            rules = Rules(default=policy) if everybodys else Rules(agents={**agents, **workers})
             return await stack.enter_async_context(attached(opencode.url, rules))
 
         yield start
 
 
-async def plugged(server, names, limits):
+async def plugged(server, names, limits, *, everybodys):
     """The plugin inside a server, which knows of nobody that is out; gives what it announces."""
     chain = limits.pop("chain", tuple(route(model) for model in names.models))
     seen = len(server.records)
+    own = {"fallback_models": list(chain)}
     # Subagents have the chain of the host's configuration, or none.
-    agents = {agent.name: {"fallback_models": list(chain)} for agent in names.agents}
-    await server.configure({**limits, "agents": agents})
+    chains = own if everybodys else {"agents": {agent.name: own for agent in names.agents if agent.model}}
+    await server.configure({**limits, **chains})
     return LoggedNotices(server, seen)
 
 

@@ -145,7 +145,7 @@ async def test_of_two_children_the_one_that_works_is_not_asked_again(scene, prov
     both = task(scene.names.worker, then=task(scene.names.helper))
     provider.script(scene.primary, both, Answer("the parent is done"))
     provider.script(primary, failure)
-    pace = {"chunks": 4, "delay": 0.5}
+    pace = {"chunks": 7, "delay": 0.5}
     provider.script(second, SlowAnswer("of the fallback", **pace) if slow == "failing" else Answer("of the fallback"))
     said = SlowAnswer("of the helper", **pace) if slow == "other" else Answer("of the helper")
     provider.script(scene.names.helper_model, bash(f"echo run >> {trace}; echo done"), said)

@@ -208,7 +208,7 @@ async def test_a_model_picked_by_hand_is_not_overridden(scene, provider, attach)
 async def test_an_agent_without_model_and_the_global_chain(scene, provider, attach):
     provider.script(scene.primary, rate_limited())
     provider.script(scene.second, Answer("from second"))
-    notices = await attach()
+    notices = await attach(everybodys=True)
     conversation = await scene.conversation(agent=scene.names.bare_agent)
 
     await conversation.prompt("say hi", model=scene.primary)
