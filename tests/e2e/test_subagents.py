@@ -71,7 +71,7 @@ async def test_the_parent_gets_the_answer_of_the_fallback(scene, provider, attac
     provider.script(scene.primary, task(scene.names.worker), Answer("the parent is done"))
     provider.script(primary, failure)
     provider.script(second, Answer("the real answer"))
-    notices = await attach(timeout_seconds=1.0, stall_timeout_seconds=1.0)
+    notices = await attach(timeout_seconds=2.0, stall_timeout_seconds=2.0)
     conversation = await scene.conversation()
 
     await conversation.prompt("delegate")
@@ -263,7 +263,7 @@ async def test_a_grandchild_without_a_chain_inherits_from_the_top(scene, provide
     provider.script(scene.names.deputy_model, task(scene.names.heir), Answer("the deputy is done"))
     provider.script(primary, Hang())
     provider.script(scene.second, Answer("the real answer"))
-    await attach(timeout_seconds=1.0, chain=(route(scene.second),))
+    await attach(timeout_seconds=2.0, chain=(route(scene.second),))
     conversation = await scene.conversation()
 
     await conversation.prompt("delegate")
@@ -399,7 +399,7 @@ async def test_the_plugin_comes_when_the_child_has_failed_already(scene, provide
     provider.script(scene.primary, task(scene.names.worker), Answer("the parent is done"))
     provider.script(primary, failure)
     provider.script(second, Answer("the real answer"))
-    await attach(timeout_seconds=1.0)
+    await attach(timeout_seconds=2.0)
     # One that is deaf until it dies has never been there.
     bridge = opencode.bridges()[-1]
     os.kill(bridge, signal.SIGSTOP)
