@@ -62,6 +62,6 @@ async def test_all_turns_are_answered_or_cleanly_exhausted(opencode_binary, prov
     assert account.doubled == []
     assert account.missing == []
     assert account.repeated == []
-    # It was an ordeal, and few turns found no model at all.
+    # It was an ordeal, and few turns found no model at all: a quarter of the failures name a time, and are believed.
     assert sum(turn.requests for turn in account.turns) > 1.75 * length
-    assert account.count(Outcome.ANSWERED) >= 0.95 * length
+    assert account.count(Outcome.ANSWERED) >= 0.75 * length
