@@ -164,6 +164,16 @@ def usual_error(status: int) -> JSONObject:
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
+def bash(command: str, *, then: ErrorInStream | CutStream | Truncate | Stall | CallTool | None = None) -> CallTool:
+    """Make a call of the tool that runs a shell command.
+
+    Args:
+        command: the command.
+        then: what comes of the request after the call, as for `CallTool`.
+    """
+    return CallTool("bash", {"command": command, "description": "run"}, then=then)
+
+
 def rate_limited(*, retry_after: float | None = None) -> Fail:
     """Make a 429 of the passing kind.
 

@@ -9,14 +9,15 @@ await server.wait_for_record(lambda record: record.get("notice") == "recovered")
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import anyio
 
+import fallback_plugin
 from fallback_plugin.hosts.opencode.bridge_log import LOG_NAME
 from fallback_plugin.hosts.opencode.installation import PLUGIN_NAME, plugin_text
 from fallback_plugin.runtime.health import KIND as HEALTH
@@ -25,6 +26,8 @@ from fallback_plugin.stores.url import FILE_NAME
 from fallback_plugin.testing.opencode import OpenCodeServer
 
 BRIDGE = (sys.executable, "-m", "fallback_plugin", "bridge")
+SAME_CODE = MappingProxyType({"PYTHONPATH": str(Path(fallback_plugin.__file__).parents[1])})
+"""The environment in which a bridge is of this very package, not of one that is installed too."""
 _SETTINGS = ".opencode/opencode-fallback.jsonc"
 _STATE = "fallback-plugin-state"
 
@@ -58,7 +61,7 @@ class PluggedOpenCode(OpenCodeServer):
         command: tuple[str, ...] = BRIDGE,
         **options: Any,
     ) -> None:
-        environment = {"FALLBACK_PLUGIN_HOME": f"../{_STATE}", **_python_path(), **options.pop("environment", {})}
+        environment = {"FALLBACK_PLUGIN_HOME": f"../{_STATE}", **SAME_CODE, **options.pop("environment", {})}
         files = {**plugin_files(command), _SETTINGS: json.dumps(settings or {}), **options.pop("files", {})}
         super().__init__(binary, config=config, environment=environment, files=files, **options)
         self._read = 0
@@ -140,9 +143,3 @@ class PluggedOpenCode(OpenCodeServer):
     def bridges(self) -> list[int]:
         """Process ids of the bridges that have written to the log, oldest first."""
         return list(dict.fromkeys(record["pid"] for record in self.records))
-
-
-def _python_path() -> dict[str, str]:
-    """Where this process looks for packages: the bridge is to be the one under test, not one that is installed too."""
-    places = os.environ.get("PYTHONPATH", "")
-    return {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, places.split(os.pathsep)))} if places else {}

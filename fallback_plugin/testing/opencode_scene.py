@@ -198,6 +198,17 @@ class Scene:
         """
         return list(self._by_session.get(session, ()))
 
+    async def warm_up(self, agent: str = "build", *, timeout: float = 30.0) -> None:  # noqa: ASYNC109 - a time limit is its contract
+        """Have one turn answered: the first of a server takes seconds, whatever it is.
+
+        Args:
+            agent: who answers; by default one of the host's own, on the default model.
+            timeout: seconds that it may take.
+        """
+        conversation = await self.conversation(agent=agent)
+        await conversation.prompt("warm up")
+        await conversation.wait_until_answered(timeout=timeout)
+
     async def conversation(self, *, agent: str | None = None, parent: str | None = None) -> Conversation:
         """Start a new session.
 

@@ -133,7 +133,7 @@ async def opencode_stage(binary: Path, chronicle: Chronicle) -> AsyncGenerator[O
         OpenCodeServer(binary, config=_config(base_url)) as server,
         Scene.open(server, chronicle.provider, SceneNames(AGENT)) as scene,
     ):
-        await _warm_up(scene)
+        await scene.warm_up()
         async with _attached(server.url, chronicle) as plugin:
             name = f"OpenCode {await _version(scene)}"
             yield OpenCodeStage(scene=scene, plugin=plugin, project=server.project, name=name)
@@ -166,13 +166,6 @@ def _config(base_url: str) -> dict[str, Any]:
         providers[route.partition("/")[0]] = {**own, "models": {model: own["models"][model]}}
 
     return config
-
-
-async def _warm_up(scene: Scene) -> None:
-    """The first turn of a server takes seconds, whatever it is."""
-    conversation = await scene.conversation(agent="build")
-    await conversation.prompt("say hi")
-    await conversation.wait_until_answered()
 
 
 async def _version(scene: Scene) -> str:

@@ -152,9 +152,7 @@ def config_of(provider, *scenes):
 
 async def warm_up(server, provider):
     async with Scene.open(server, provider, FLOOR) as scene:
-        conversation = await scene.conversation(agent=FLOOR.bare_agent)
-        await conversation.prompt("warm up")
-        await conversation.wait_until_answered()
+        await scene.warm_up()
 
 
 async def compare(title, server, provider, scenes):

@@ -164,7 +164,8 @@ class Bench:
         with FaultyProvider() as provider:
             server, agent = CONTESTANTS[name](self.binary, ordeal_config(provider.base_url))
             async with server, Scene.open(server, provider, SceneNames(AGENT)) as scene:
-                await warm_up(scene, agent)
+                # More than a turn's patience, where a plugin looks around first.
+                await scene.warm_up(agent, timeout=WARM_UP_SECONDS)
                 trial = Trial(
                     scene=scene,
                     agent=agent,
@@ -178,14 +179,6 @@ class Bench:
     def tell(self, name, turn):
         if self.verbose and turn.outcome in LOST:
             print(f"{name}, turn {turn.turn}, {turn.outcome} after {turn.seconds:.1f} s:", *turn.fates, sep="\n    ")
-
-
-async def warm_up(scene, agent):
-    """The first turn of a server takes seconds, more where a plugin looks around first."""
-    with anyio.fail_after(WARM_UP_SECONDS):
-        conversation = await scene.conversation(agent=agent)
-        await conversation.prompt("warm up")
-        await conversation.wait_until_answered(timeout=WARM_UP_SECONDS)
 
 
 async def main(arguments):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from fallback_plugin.hosts.opencode.bridge_log import LOG_BYTES, LOG_NAME
+from fallback_plugin.testing.opencode_plugged import SAME_CODE
 
 PATIENCE = 20
 NOISY = """
@@ -80,8 +81,7 @@ class Process:
     """A bridge whose host the test is."""
 
     def __init__(self, home, *arguments, umask=0o022):
-        package = Path(sys.modules["fallback_plugin"].__file__).parents[1]
-        environment = {"FALLBACK_PLUGIN_HOME": home, "HOME": home, "XDG_CONFIG_HOME": home, "PYTHONPATH": package}
+        environment = {"FALLBACK_PLUGIN_HOME": home, "HOME": home, "XDG_CONFIG_HOME": home, **SAME_CODE}
         self.process = subprocess.Popen(
             [sys.executable, *arguments],
             stdin=subprocess.PIPE,

@@ -121,9 +121,7 @@ def subagent_models(names):
 
 async def warm_up(server, provider, names):
     async with Scene.open(server, provider, names) as scene:
-        warm = await scene.conversation(agent=scene.names.bare_agent)
-        await warm.prompt("warm up")
-        await warm.wait_until_answered()
+        await scene.warm_up()
 
 
 @pytest.fixture(scope="session")

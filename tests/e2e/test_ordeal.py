@@ -24,7 +24,6 @@ async def attached_server(binary, config, attached):
     """The plugin beside the host, over HTTP."""
     rules = Rules(agents={AGENT: Policy(chain=ROUTES, **LIMITS)})
     async with OpenCodeServer(binary, config=config) as server:
-        await answer_once(server)
         async with attached(server.url, rules):
             yield server
 
@@ -34,16 +33,7 @@ async def plugged_server(binary, config, attached):
     """The plugin inside the host, which has loaded it."""
     settings = {"agents": {AGENT: {"fallback_models": list(ROUTES), **LIMITS}}}
     async with PluggedOpenCode(binary, config=config, settings=settings) as server:
-        await answer_once(server)
         yield server
-
-
-async def answer_once(server):
-    """The first turn of a server takes seconds."""
-    async with server.client() as client:
-        session = (await client.post("/session", json={})).json()["id"]
-        prompt = {"agent": "build", "parts": [{"type": "text", "text": "warm up"}]}
-        (await client.post(f"/session/{session}/message", json=prompt)).raise_for_status()
 
 
 @pytest.mark.timeout(420)
@@ -53,6 +43,7 @@ async def test_all_turns_are_answered_or_cleanly_exhausted(opencode_binary, prov
     config = ordeal_config(provider.base_url)
     async with put_in(opencode_binary, config, attached_to) as server:
         async with Scene.open(server, provider, SceneNames(AGENT)) as scene:
+            await scene.warm_up()
             trial = Trial(scene=scene, project=server.project, ordeal=ordeal, patience=PATIENCE)
             account = await trial.run()
 

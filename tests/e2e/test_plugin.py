@@ -11,7 +11,7 @@ from itertools import count
 import anyio
 import pytest
 
-from fallback_plugin.testing.faults import Answer, CallTool, Fail, Hang, rate_limited
+from fallback_plugin.testing.faults import Answer, Fail, Hang, bash, rate_limited
 from fallback_plugin.testing.opencode import opencode_config
 from fallback_plugin.testing.opencode_conversation import Conversation
 from fallback_plugin.testing.opencode_plugged import PluggedOpenCode
@@ -22,10 +22,6 @@ shared = pytest.mark.parametrize("shared_opencode", ["plugin"], indirect=True, s
 
 def toasts(scene):
     return [event.properties["message"] for event in scene.events if event.type == "tui.toast.show"]
-
-
-def bash(command):
-    return CallTool("bash", {"command": command, "description": "run"})
 
 
 async def ask(scene, text="say hi", *, conversation=None, **options):

@@ -19,6 +19,7 @@ from fallback_plugin.testing.faults import (
     SlowAnswer,
     Stall,
     Truncate,
+    bash,
     rate_limited,
 )
 from fallback_plugin.testing.opencode_scene import route
@@ -29,10 +30,6 @@ pytestmark = pytest.mark.parametrize("shared_opencode", ["plugin"], indirect=Tru
 def task(agent, *, then=None, prompt="do the work"):
     """The model's call of the tool that starts a subagent."""
     return CallTool("task", {"description": "work", "prompt": prompt, "subagent_type": agent}, then=then)
-
-
-def bash(command, *, then=None):
-    return CallTool("bash", {"command": command, "description": "run"}, then=then)
 
 
 async def children(conversation):

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-import fallback_plugin
 from fallback_plugin.testing.faults import Answer, SlowAnswer, rate_limited
 from fallback_plugin.testing.opencode import OpenCodeAgent, opencode_config
-from fallback_plugin.testing.opencode_plugged import plugin_files
+from fallback_plugin.testing.opencode_plugged import SAME_CODE, plugin_files
 from fallback_plugin.testing.opencode_terminal import OpenCodeTerminal
 from fallback_plugin.testing.opencode_workspace import Workspace
 
@@ -44,8 +43,7 @@ def workspace_of(provider):
 @pytest.fixture
 def plugin():
     """What a workspace needs to have the plugin loaded."""
-    under_test = {"PYTHONPATH": str(Path(fallback_plugin.__file__).parent.parent)}
-    return {"files": plugin_files(), "environment": under_test}
+    return {"files": plugin_files(), "environment": SAME_CODE}
 
 
 def keep(recording):

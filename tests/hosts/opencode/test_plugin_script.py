@@ -20,6 +20,7 @@ import pytest
 from fallback_plugin.hosts.opencode.bridge_log import LOG_NAME
 from fallback_plugin.hosts.opencode.events import _PARSERS
 from fallback_plugin.hosts.opencode.installation import MARK, plugin_text
+from fallback_plugin.testing.opencode_plugged import SAME_CODE
 
 HERE = Path(__file__).parent
 SCRIPT = files("fallback_plugin.hosts.opencode").joinpath("plugin.js").read_text(encoding="utf-8")
@@ -146,8 +147,7 @@ def start(tmp_path):
             assert found == 1
         script.write_text(text)
         home = {name: str(tmp_path / "home") for name in ("HOME", "XDG_CONFIG_HOME", "FALLBACK_PLUGIN_HOME")}
-        package = str(Path(sys.modules["fallback_plugin"].__file__).parents[1])
-        nodes.append(Node(script, notes, home | {"PYTHONPATH": package}))
+        nodes.append(Node(script, notes, {**home, **SAME_CODE}))
         return nodes[-1]
 
     yield start
